@@ -1,0 +1,192 @@
+"""The one forward of all classification losses."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .checks import check_bool, check_choice, check_number, check_per_class, wrong
+from .reduction import (
+    REDUCTIONS,
+    check_avg_factor,
+    check_weight,
+    hardest,
+    reduce,
+    resolve_reduction,
+)
+from .targets import CheckedTarget, Target, TargetLike, check_target
+
+PROBABILITY_EPS = 1e-6
+
+
+class DenseClsLoss(nn.Module):
+    """Base of the classification losses: a subclass adds its formula, :meth:`elementwise`.
+
+    Args:
+        use_sigmoid: sigmoid per class if True, softmax over the classes if False (only where
+            ``supports_softmax``).
+        reduction: 'none', 'mean' or 'sum'.
+        loss_weight: factor of the result.
+        activated: whether predictions are probabilities, clipped to [1e-6, 1 - 1e-6], instead
+            of logits.
+        ignore_index: label of rows with zero loss and gradient that no mean counts.
+        label_smoothing: s in [0, 1); y(1-s) + s/2 replaces the score y (softmax: s/C).
+        ohem_ratio: share in (0, 1] of the entries to keep, the largest of the unreduced loss.
+        fused: 'auto', True or False; whether value and gradient are computed in one pass.
+
+    Raises:
+        TypeError, ValueError: for an argument of the wrong type or value, naming it.
+    """
+
+    supports_softmax = False
+    sums_classes = False
+    _one_per_class: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        use_sigmoid: bool = True,
+        reduction: str = 'mean',
+        loss_weight: float = 1.0,
+        activated: bool = False,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        ohem_ratio: float | None = None,
+        fused: str | bool = 'auto',
+    ) -> None:
+        super().__init__()
+        self.use_sigmoid = check_bool('use_sigmoid', use_sigmoid)
+        if not use_sigmoid and not self.supports_softmax:
+            wrong('use_sigmoid', f'True for {type(self).__name__}, which has no softmax form', False)
+        check_choice('reduction', reduction, REDUCTIONS)
+        self.sums_classes = self.sums_classes or not use_sigmoid
+        self.reduction = reduction
+        self.loss_weight = check_number('loss_weight', loss_weight)
+        self.activated = check_bool('activated', activated)
+        if ignore_index is not None and type(ignore_index) is not int:
+            wrong('ignore_index', 'an integer or None', ignore_index, TypeError)
+        self.ignore_index = ignore_index
+        self.label_smoothing = check_number('label_smoothing', label_smoothing, 0, 1)
+        if label_smoothing == 1:
+            wrong('label_smoothing', 'below 1', label_smoothing)
+        if ohem_ratio is not None and check_number('ohem_ratio', ohem_ratio, 0, 1) == 0:
+            wrong('ohem_ratio', 'above 0', ohem_ratio)
+        self.ohem_ratio = ohem_ratio
+        check_choice('fused', fused, ('auto', True, False))
+        self.fused = fused
+
+    def elementwise(self, x: Tensor, t: Target) -> Tensor:
+        """The formula: (N, C) logits and their targets to the (N, C) loss."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: TargetLike,
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+    ) -> Tensor:
+        """The loss.
+
+        Args:
+            pred: (..., C) logits, or probabilities if ``activated``; (N,) stands for (N, 1).
+            target: labels (...) in 0..C-1, C for background (sigmoid); a tuple (labels,
+                quality), both (...); or dense scores of ``pred``'s shape in [0, 1].
+            weight: factor of the entries; of shape (...), (..., 1), (..., C), or flat with N
+                or N*C elements.
+            avg_factor: divisor of a mean, a number or a one-element tensor.
+            reduction_override: replaces ``reduction`` for this call.
+
+        Returns:
+            0-d, or with reduction 'none' of ``pred``'s shape, without its last dimension where
+            the loss sums over classes. float32 for half-precision predictions.
+
+        Raises:
+            TypeError, ValueError: for an argument of the wrong type, shape or value, naming it.
+        """
+        reduction = resolve_reduction(self.reduction, reduction_override, avg_factor)
+        avg_factor = check_avg_factor(avg_factor)
+        x, checked, weight = self._check_inputs(pred, target, weight)
+        loss = self.entries(x, checked, weight)
+        loss, count = self._mine(loss, checked.valid)
+        if reduction == 'none':
+            lead_only = self.sums_classes and pred.ndim > 1
+            loss = loss.reshape(pred.shape[:-1] if lead_only else pred.shape)
+        return self.loss_weight * reduce(loss, reduction, avg_factor, count)
+
+    def entries(self, x: Tensor, checked: CheckedTarget, weight: Tensor | None) -> Tensor:
+        """The weighted loss of every entry: (N, C), or (N,) where classes are summed.
+
+        Args:
+            x: (N, C) predictions as given, of any floating type.
+            checked: their targets.
+            weight: (N, 1), (N, C) or None.
+        """
+        if x.dtype in (torch.float16, torch.bfloat16):
+            x = x.float()
+        valid = None if checked.valid is None else checked.valid[:, None]
+        if valid is not None:
+            x = torch.where(valid, x, 0.5 if self.activated else 0.0)
+        if self.activated:
+            x = self._to_logits(x)
+        uniform = 1 / 2 if self.use_sigmoid else 1 / x.shape[1]
+        loss = self.elementwise(x, checked.expand(x, self.label_smoothing, uniform))
+        if weight is not None:
+            loss = loss * weight.to(loss.dtype)
+        if valid is not None:
+            loss = torch.where(valid, loss, 0.0)
+        return loss.sum(dim=1) if self.sums_classes else loss
+
+    def _to_logits(self, p: Tensor) -> Tensor:
+        if self.use_sigmoid:
+            return p.logit(eps=PROBABILITY_EPS)
+        return p.clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS).log()
+
+    def _check_inputs(
+        self, pred: Tensor, target: TargetLike, weight: Tensor | None
+    ) -> tuple[Tensor, CheckedTarget, Tensor | None]:
+        if not isinstance(pred, Tensor) or not pred.is_floating_point():
+            got = pred.dtype if isinstance(pred, Tensor) else type(pred).__name__
+            wrong('pred', 'a floating-point tensor', got, TypeError)
+        if pred.ndim == 0 or pred.shape[-1:] == (0,) and pred.ndim > 1:
+            wrong('pred', 'of shape (..., C) with C >= 1', tuple(pred.shape))
+        checked = check_target(
+            target, pred, use_sigmoid=self.use_sigmoid, ignore_index=self.ignore_index
+        )
+        num_classes = pred.shape[-1] if pred.ndim > 1 else 1
+        for name in self._one_per_class:
+            values = getattr(self, name)
+            if len(values) != num_classes:
+                wrong(name, f'one value for each of the {num_classes} classes', values.tolist())
+        lead = pred.shape[:-1] if pred.ndim > 1 else pred.shape
+        return pred.reshape(-1, num_classes), checked, check_weight(weight, lead, num_classes)
+
+    def _set_per_class(
+        self, name: str, value: object, low: float = -math.inf, high: float = math.inf
+    ) -> None:
+        """Keep a number as an attribute, and a sequence, one number per class, as a buffer."""
+        checked = check_per_class(name, value, low, high)
+        if isinstance(checked, Tensor):
+            self.register_buffer(name, checked, persistent=False)
+            self._one_per_class += (name,)
+        else:
+            setattr(self, name, checked)
+
+    def _mine(self, loss: Tensor, valid: Tensor | None) -> tuple[Tensor, float | Tensor]:
+        """Drop the easy entries; also the number of entries that a plain mean is over."""
+        counted = None
+        count: float | Tensor = loss.numel()
+        if valid is not None:
+            counted = valid if loss.ndim == 1 else valid[:, None].expand_as(loss)
+            count = counted.sum()
+        if self.ohem_ratio is not None:
+            kept = hardest(loss, self.ohem_ratio, counted)
+            loss = torch.where(kept, loss, 0.0)
+            count = kept.sum()
+        return loss, count
+
+    def extra_repr(self) -> str:
+        """The settings that differ in kind from module to module."""
+        return f'reduction={self.reduction!r}, loss_weight={self.loss_weight}'

@@ -1,0 +1,111 @@
+"""Weights, hard example mining and reduction: the only copies in the package."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .checks import check_choice, check_number, wrong
+
+REDUCTIONS = ('none', 'mean', 'sum')
+AVG_FACTOR_EPS = torch.finfo(torch.float32).eps
+
+
+def resolve_reduction(reduction: str, override: str | None, avg_factor: object) -> str:
+    """The reduction of one call.
+
+    Raises:
+        ValueError: for an unknown reduction, or a sum that is given an ``avg_factor``.
+    """
+    if override is not None:
+        check_choice('reduction_override', override, (*REDUCTIONS, None))
+        reduction = override
+    if reduction == 'sum' and avg_factor is not None:
+        wrong('avg_factor', "None with reduction 'sum'", avg_factor)
+    return reduction
+
+
+def check_avg_factor(avg_factor: object) -> float | Tensor | None:
+    """Return a number as it is and a one-element tensor as 0-d."""
+    if avg_factor is None:
+        return None
+    if isinstance(avg_factor, Tensor):
+        if avg_factor.numel() != 1:
+            wrong('avg_factor', 'a number or a one-element tensor', tuple(avg_factor.shape))
+        return avg_factor.reshape(())
+    return check_number('avg_factor', avg_factor, low=0)
+
+
+def check_weight(weight: object, lead: torch.Size, num_classes: int) -> Tensor | None:
+    """Bring a weight of any accepted shape to (N, 1) or (N, C).
+
+    Args:
+        weight: of shape lead, lead + (1,), lead + (C,), or flat with N or N * C elements.
+        lead: the leading dimensions of the predictions, of N elements in all.
+        num_classes: C.
+    """
+    if weight is None:
+        return None
+    if not isinstance(weight, Tensor):
+        wrong('weight', 'a tensor', type(weight).__name__, TypeError)
+    rows = math.prod(lead)
+    shape = tuple(weight.shape)
+    if shape in (tuple(lead), (*lead, 1), (rows,)):
+        return weight.reshape(rows, 1)
+    if shape in ((*lead, num_classes), (rows * num_classes,)):
+        return weight.reshape(rows, num_classes)
+    wrong(
+        'weight',
+        f'of shape {tuple(lead)}, {(*lead, 1)}, {(*lead, num_classes)}, {(rows,)} '
+        f'or {(rows * num_classes,)}',
+        shape,
+    )
+
+
+def hardest(loss: Tensor, ratio: float, counted: Tensor | None) -> Tensor:
+    """Mask of the ``ceil(ratio * n)`` largest entries (online hard example mining).
+
+    Shrivastava et al. 2016, https://arxiv.org/abs/1604.03540, section 4.
+
+    Args:
+        loss: unreduced loss of any shape.
+        ratio: share of the entries to keep, in (0, 1].
+        counted: bool of the loss's shape, the n entries to choose among; None for all.
+    """
+    values = loss.detach().reshape(-1)
+    if counted is None:
+        keep = torch.full_like(values, math.ceil(ratio * values.numel()), dtype=torch.long)
+    else:
+        counted = counted.reshape(-1)
+        values = values.masked_fill(~counted, -math.inf)
+        keep = (counted.sum(dtype=torch.float64) * ratio).ceil().long().expand_as(values)
+    rank = torch.arange(values.numel(), device=values.device)
+    order = values.argsort(descending=True, stable=True)
+    return torch.zeros_like(keep, dtype=torch.bool).scatter(0, order, rank < keep).reshape(loss.shape)
+
+
+def reduce(
+    loss: Tensor, reduction: str, avg_factor: float | Tensor | None, count: float | Tensor
+) -> Tensor:
+    """Reduce an unreduced loss.
+
+    Args:
+        loss: unreduced loss of any shape.
+        reduction: 'none', 'mean' or 'sum'.
+        avg_factor: divisor of a mean in place of ``count``; ignored by 'none'.
+        count: number of entries that a plain mean is over.
+    """
+    return loss if reduction == 'none' else loss.sum() / divisor(reduction, avg_factor, count)
+
+
+def divisor(
+    reduction: str, avg_factor: float | Tensor | None, count: float | Tensor
+) -> float | Tensor:
+    """What 'mean' or 'sum' divides the sum of the entries by; see :func:`reduce`."""
+    if reduction == 'sum':
+        return 1
+    if avg_factor is not None:
+        return avg_factor + AVG_FACTOR_EPS
+    return count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1)
