@@ -58,7 +58,9 @@ class DenseClsLoss(nn.Module):
         super().__init__()
         self.use_sigmoid = check_bool('use_sigmoid', use_sigmoid)
         if not use_sigmoid and not self.supports_softmax:
-            wrong('use_sigmoid', f'True for {type(self).__name__}, which has no softmax form', False)
+            wrong(
+                'use_sigmoid', f'True for {type(self).__name__}, which has no softmax form', False
+            )
         check_choice('reduction', reduction, REDUCTIONS)
         self.sums_classes = self.sums_classes or not use_sigmoid
         self.reduction = reduction

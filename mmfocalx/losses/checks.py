@@ -14,9 +14,7 @@ def wrong(name: str, expected: str, got: object, error: type[Exception] = ValueE
     raise error(f'Expected argument `{name}` to be {expected}, but got {got!r}.')
 
 
-def check_number(
-    name: str, value: object, low: float = -math.inf, high: float = math.inf
-) -> float:
+def check_number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
     """Return ``value`` if it is a finite number in [low, high].
 
     Raises:

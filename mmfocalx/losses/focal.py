@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from .base import DenseClsLoss
-from .functional import focal, softmax_focal
+from .functional import PerClass, focal, softmax_focal
 from .targets import Target
 
 
@@ -27,6 +27,8 @@ class FocalLossX(DenseClsLoss):
     """
 
     supports_softmax = True
+    gamma: PerClass
+    alpha: PerClass | None
 
     def __init__(
         self,

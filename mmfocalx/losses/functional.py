@@ -6,15 +6,13 @@ None of them weighs, reduces or checks anything.
 
 from __future__ import annotations
 
-from typing import Union
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .targets import Target
 
-PerClass = Union[float, Tensor]
+PerClass = float | Tensor
 
 
 def bce(x: Tensor, y: Tensor) -> Tensor:
@@ -33,13 +31,11 @@ def miss(p: Tensor, y: Tensor) -> Tensor:
 
 
 def alpha_factor(y: Tensor, alpha: PerClass | None) -> Tensor | float:
-    r"""Class balance :math:`\alpha_t = \alpha y + (1-\alpha)(1-y)`, Lin et al. 2017, section 3.1."""
+    r"""Class balance :math:`\alpha_t = \alpha y + (1-\alpha)(1-y)`, Lin et al. 2017, sec. 3.1."""
     return 1.0 if alpha is None else alpha * y + (1 - alpha) * (1 - y)
 
 
-def focal(
-    x: Tensor, t: Target, *, gamma: PerClass = 2.0, alpha: PerClass | None = 0.25
-) -> Tensor:
+def focal(x: Tensor, t: Target, *, gamma: PerClass = 2.0, alpha: PerClass | None = 0.25) -> Tensor:
     r"""Sigmoid focal loss, Lin et al. 2017, https://arxiv.org/abs/1708.02002, eq. 5.
 
     .. math:: \alpha_t (1-p_t)^\gamma \, \mathrm{BCE}(x, y)

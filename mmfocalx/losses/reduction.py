@@ -83,7 +83,9 @@ def hardest(loss: Tensor, ratio: float, counted: Tensor | None) -> Tensor:
         keep = (counted.sum(dtype=torch.float64) * ratio).ceil().long().expand_as(values)
     rank = torch.arange(values.numel(), device=values.device)
     order = values.argsort(descending=True, stable=True)
-    return torch.zeros_like(keep, dtype=torch.bool).scatter(0, order, rank < keep).reshape(loss.shape)
+    return (
+        torch.zeros_like(keep, dtype=torch.bool).scatter(0, order, rank < keep).reshape(loss.shape)
+    )
 
 
 def reduce(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .checks import wrong
 
-TargetLike = Union[Tensor, tuple[Tensor, Tensor]]
+TargetLike = Tensor | tuple[Tensor, Tensor]
 
 
 class Target(NamedTuple):
@@ -95,7 +95,9 @@ def check_target(
         if not use_sigmoid:
             wrong('target', 'labels or dense scores with use_sigmoid=False', 'a tuple')
         if len(target) != 2 or not all(isinstance(part, Tensor) for part in target):
-            wrong('target', 'a tuple of two tensors (labels, quality)', _describe(target), TypeError)
+            wrong(
+                'target', 'a tuple of two tensors (labels, quality)', _describe(target), TypeError
+            )
         labels, quality = target
         if quality.shape != lead:
             wrong('target[1]', f'quality of shape {tuple(lead)}', _describe(quality))
@@ -146,7 +148,7 @@ def _check_labels(
             wrong(
                 name,
                 f'labels in 0..{largest}{background}{ignored}',
-                outside.unique()[:5].tolist(),
+                sorted(set(outside.tolist()))[:5],
             )
     return labels, valid
 

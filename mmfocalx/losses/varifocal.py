@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .base import DenseClsLoss
 from .checks import check_bool
-from .functional import varifocal
+from .functional import PerClass, varifocal
 from .targets import Target
 
 
@@ -25,6 +25,9 @@ class VarifocalLossX(DenseClsLoss):
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
     """
+
+    alpha: PerClass
+    gamma: PerClass
 
     def __init__(
         self,

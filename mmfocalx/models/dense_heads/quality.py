@@ -1,0 +1,104 @@
+"""What both heads share: the quality of a predicted box as the score of its class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmdet.models.losses import QualityFocalLoss
+from mmdet.structures.bbox import bbox_overlaps
+from mmdet.utils import reduce_mean
+from torch import Tensor
+
+from mmfocalx.losses.base import DenseClsLoss
+from mmfocalx.losses.checks import check_choice, wrong
+
+MIN_QUALITY = 1e-6
+
+
+class QualityAwareHead:
+    """Mixin of the dense heads that hand the quality of the predicted boxes to their loss.
+
+    Args:
+        args: positional arguments of mmdet's head.
+        loss_cls: config of the classification loss; must spell ``use_sigmoid`` out.
+        quality: 'iou'; 'giou', as (GIoU + 1) / 2; or 'none' for mmdet's hard labels. The
+            quality is that between the decoded, detached prediction and its target box,
+            clamped to [1e-6, 1], as in VarifocalNet's RetinaNet (Zhang et al. 2021,
+            https://arxiv.org/abs/2008.13367, section 4).
+        normalizer: what divides the classification loss: 'num_pos', the number of positives,
+            or 'score_sum', the sum of their scores (Feng et al. 2021,
+            https://arxiv.org/abs/2108.07755, section 3.2); a mean over all ranks.
+        kwargs: keyword arguments of mmdet's head.
+
+    Raises:
+        ValueError: for an unknown ``quality`` or ``normalizer``, a ``loss_cls`` without
+            ``use_sigmoid``, or one that cannot take a quality.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        loss_cls: dict[str, Any] | None = None,
+        quality: str = 'iou',
+        normalizer: str = 'num_pos',
+        **kwargs: Any,
+    ) -> None:
+        check_choice('quality', quality, ('iou', 'giou', 'none'))
+        check_choice('normalizer', normalizer, ('num_pos', 'score_sum'))
+        if loss_cls is None or 'use_sigmoid' not in loss_cls:
+            wrong(
+                'loss_cls',
+                "a config that spells out use_sigmoid=True or use_sigmoid=False (mmdet's heads "
+                'read it from the config, and without it add a background channel)',
+                loss_cls,
+            )
+        super().__init__(*args, loss_cls=loss_cls, **kwargs)
+        self.quality = quality
+        self.normalizer = normalizer
+        if quality != 'none' and not _takes_quality(self.loss_cls):  # type: ignore[attr-defined]
+            wrong(
+                'loss_cls',
+                f'a sigmoid loss that takes (labels, quality) with quality={quality!r}; '
+                "quality='none' suits any loss",
+                loss_cls,
+            )
+
+    def cls_target(
+        self, labels: Tensor, positive: Tensor, boxes: Tensor, target_boxes: Tensor
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
+        """The target of the classification loss and the sum of its scores.
+
+        Args:
+            labels: (N,) labels, background included.
+            positive: (P,) indices of the positives.
+            boxes: (P, 4) their predicted boxes, xyxy.
+            target_boxes: (P, 4) their target boxes, xyxy.
+        """
+        if self.quality == 'none':
+            return labels, labels.new_tensor(len(positive), dtype=torch.float)
+        overlaps = bbox_overlaps(
+            boxes.detach().float(), target_boxes.float(), mode=self.quality, is_aligned=True
+        )
+        if self.quality == 'giou':
+            overlaps = (overlaps + 1) / 2
+        scores = overlaps.new_zeros(labels.shape)
+        scores[positive] = overlaps.clamp(min=MIN_QUALITY, max=1)
+        return (labels, scores), scores.sum()
+
+    def cls_avg_factor(self, num_pos: float | Tensor, score_sum: Tensor) -> float | Tensor:
+        """The divisor of the classification loss, at least 1.
+
+        Args:
+            num_pos: number of positives, a mean over all ranks.
+            score_sum: sum of the scores of this rank's positives.
+        """
+        if self.normalizer == 'num_pos':
+            return num_pos
+        return reduce_mean(score_sum).clamp(min=1)
+
+
+def _takes_quality(loss: torch.nn.Module) -> bool:
+    if isinstance(loss, DenseClsLoss):
+        return loss.use_sigmoid
+    return isinstance(loss, QualityFocalLoss) or not type(loss).__module__.startswith('mmdet.')
