@@ -1,0 +1,28 @@
+PY := .venv/bin/python
+READY := .venv/.ready
+
+# Small tensors and two test processes: more threads would only get in each other's way.
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test lint clean
+
+demo: $(READY)  ## Make the digit scenes, train, evaluate, draw the curve and the predictions
+	$(PY) tools/demo.py
+
+test: export OMP_NUM_THREADS = 1
+test: $(READY)  ## Run the tests; PYTEST_ARGS adds options
+	$(PY) -m pytest -q -n 2 --durations=10 $(PYTEST_ARGS)
+
+lint: $(READY)  ## Style and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+clean:  ## Remove what was built or cached; data, trained models and environments stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find mmfocalx configs tools tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Made last, so that an interrupted set-up is taken up again.
+$(READY): setup.py mmfocalx/compat.py tools/make_env.sh
+	tools/make_env.sh fork .venv
+	touch $@
