@@ -1,8 +1,29 @@
-"""Classification losses behind one calling convention; needs only torch and mmengine."""
+"""Losses for dense detectors behind one calling convention; needs only torch and mmengine."""
 
+from .asymmetric import AsymmetricLossX
 from .base import DenseClsLoss
+from .equalized_focal import EqualizedFocalLossX
 from .focal import FocalLossX
+from .focal_dice import FocalDiceLossX
+from .focal_eiou import FocalEIoULossX
+from .iou_aware_bce import IABCELossX
+from .matchability_aware import MALossX
+from .poly_focal import PolyFocalLossX
 from .quality_focal import QualityFocalLossX
+from .slide import SlideLossX
 from .varifocal import VarifocalLossX
 
-__all__ = ['DenseClsLoss', 'FocalLossX', 'QualityFocalLossX', 'VarifocalLossX']
+__all__ = [
+    'AsymmetricLossX',
+    'DenseClsLoss',
+    'EqualizedFocalLossX',
+    'FocalDiceLossX',
+    'FocalEIoULossX',
+    'FocalLossX',
+    'IABCELossX',
+    'MALossX',
+    'PolyFocalLossX',
+    'QualityFocalLossX',
+    'SlideLossX',
+    'VarifocalLossX',
+]

@@ -82,6 +82,14 @@ class DenseClsLoss(nn.Module):
         """The formula: (N, C) logits and their targets to the (N, C) loss."""
         raise NotImplementedError
 
+    def observe(self, x: Tensor, checked: CheckedTarget) -> None:
+        """Update the state that :meth:`elementwise` reads, if a loss has any.
+
+        Args:
+            x: (N, C) predictions as given.
+            checked: their targets.
+        """
+
     def forward(
         self,
         pred: Tensor,
@@ -111,6 +119,7 @@ class DenseClsLoss(nn.Module):
         reduction = resolve_reduction(self.reduction, reduction_override, avg_factor)
         avg_factor = check_avg_factor(avg_factor)
         x, checked, weight = self._check_inputs(pred, target, weight)
+        self.observe(x, checked)
         loss = self.entries(x, checked, weight)
         loss, count = self._mine(loss, checked.valid)
         if reduction == 'none':
@@ -133,13 +142,19 @@ class DenseClsLoss(nn.Module):
             x = torch.where(valid, x, 0.5 if self.activated else 0.0)
         if self.activated:
             x = self._to_logits(x)
-        uniform = 1 / 2 if self.use_sigmoid else 1 / x.shape[1]
-        loss = self.elementwise(x, checked.expand(x, self.label_smoothing, uniform))
+        loss = self.elementwise(x, self._smoothed(checked.expand(x)))
         if weight is not None:
             loss = loss * weight.to(loss.dtype)
         if valid is not None:
             loss = torch.where(valid, loss, 0.0)
         return loss.sum(dim=1) if self.sums_classes else loss
+
+    def _smoothed(self, t: Target) -> Target:
+        if not self.label_smoothing:
+            return t
+        uniform = 1 / 2 if self.use_sigmoid else 1 / t.score.shape[1]
+        share = self.label_smoothing
+        return Target(t.score * (1 - share) + share * uniform, t.quality)
 
     def _to_logits(self, p: Tensor) -> Tensor:
         if self.use_sigmoid:
@@ -152,24 +167,33 @@ class DenseClsLoss(nn.Module):
         if not isinstance(pred, Tensor) or not pred.is_floating_point():
             got = pred.dtype if isinstance(pred, Tensor) else type(pred).__name__
             wrong('pred', 'a floating-point tensor', got, TypeError)
-        if pred.ndim == 0 or pred.shape[-1:] == (0,) and pred.ndim > 1:
+        if pred.ndim == 0 or (pred.ndim > 1 and pred.shape[-1] == 0):
             wrong('pred', 'of shape (..., C) with C >= 1', tuple(pred.shape))
         checked = check_target(
             target, pred, use_sigmoid=self.use_sigmoid, ignore_index=self.ignore_index
         )
         num_classes = pred.shape[-1] if pred.ndim > 1 else 1
+        self.check_classes(num_classes)
+        lead = pred.shape[:-1] if pred.ndim > 1 else pred.shape
+        return pred.reshape(-1, num_classes), checked, check_weight(weight, lead, num_classes)
+
+    def check_classes(self, num_classes: int) -> None:
+        """Raise ValueError if the loss is set up for another number of classes."""
         for name in self._one_per_class:
             values = getattr(self, name)
             if len(values) != num_classes:
                 wrong(name, f'one value for each of the {num_classes} classes', values.tolist())
-        lead = pred.shape[:-1] if pred.ndim > 1 else pred.shape
-        return pred.reshape(-1, num_classes), checked, check_weight(weight, lead, num_classes)
 
     def _set_per_class(
-        self, name: str, value: object, low: float = -math.inf, high: float = math.inf
+        self,
+        name: str,
+        value: object,
+        low: float = -math.inf,
+        high: float = math.inf,
+        optional: bool = False,
     ) -> None:
         """Keep a number as an attribute, and a sequence, one number per class, as a buffer."""
-        checked = check_per_class(name, value, low, high)
+        checked = None if optional and value is None else check_per_class(name, value, low, high)
         if isinstance(checked, Tensor):
             self.register_buffer(name, checked, persistent=False)
             self._one_per_class += (name,)

@@ -39,10 +39,8 @@ class FocalLossX(DenseClsLoss):
     ) -> None:
         super().__init__(**kwargs)
         self._set_per_class('gamma', gamma, low=0)
-        if alpha is None:
-            self.alpha = None
-        else:
-            self._set_per_class('alpha', alpha, low=0, high=1 if self.use_sigmoid else math.inf)
+        high = 1 if self.use_sigmoid else math.inf
+        self._set_per_class('alpha', alpha, low=0, high=high, optional=True)
 
     def elementwise(self, x: Tensor, t: Target) -> Tensor:
         formula = focal if self.use_sigmoid else softmax_focal

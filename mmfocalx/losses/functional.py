@@ -87,3 +87,114 @@ def quality_focal(x: Tensor, t: Target, *, beta: float = 2.0) -> Tensor:
     .. math:: |y - p|^\beta \, \mathrm{BCE}(x, y)
     """
     return power((t.score - x.sigmoid()).abs(), beta) * bce(x, t.score)
+
+
+def poly_focal(
+    x: Tensor,
+    t: Target,
+    *,
+    gamma: PerClass = 2.0,
+    alpha: PerClass | None = 0.25,
+    epsilon: float = 1.0,
+) -> Tensor:
+    r"""Poly-1 focal loss, Leng et al. 2022, https://arxiv.org/abs/2204.12511, eq. 5 on focal loss.
+
+    .. math:: \mathrm{focal}(x, y) + \epsilon \, \alpha_t (1-p_t)^{\gamma+1}
+    """
+    extra = epsilon * power(miss(x.sigmoid(), t.score), gamma + 1)
+    return focal(x, t, gamma=gamma, alpha=alpha) + alpha_factor(t.score, alpha) * extra
+
+
+def asymmetric(
+    x: Tensor,
+    t: Target,
+    *,
+    gamma_pos: float = 1.0,
+    gamma_neg: float = 4.0,
+    clip: float = 0.05,
+) -> Tensor:
+    r"""Asymmetric loss, Ridnik et al. 2021, https://arxiv.org/abs/2009.14119, eq. 7.
+
+    .. math::
+        -y (1-p)^{\gamma_+} \log p - (1-y) m^{\gamma_-} \log(1-m), \quad m = \max(p - c, 0)
+    """
+    p, not_p = x.sigmoid(), (-x).sigmoid()
+    positive = -power(not_p, gamma_pos) * F.logsigmoid(x)
+    if clip == 0:
+        negative = -power(p, gamma_neg) * F.logsigmoid(-x)
+    else:
+        hard = p > clip
+        shifted = torch.where(hard, p - clip, 0.0)
+        negative = -power(shifted, gamma_neg) * torch.where(hard, not_p + clip, 1.0).log()
+    return t.score * positive + (1 - t.score) * negative
+
+
+def matchability_aware(
+    x: Tensor, t: Target, *, gamma: float = 1.5, alpha: PerClass | None = None
+) -> Tensor:
+    r"""Matchability-aware loss, Huang et al. 2025 (DEIM), https://arxiv.org/abs/2412.04234, eq. 4.
+
+    .. math::
+        \mathrm{BCE}(x, q^\gamma) \text{ for positives}, \quad
+        [\alpha] \, p^\gamma \, \mathrm{BCE}(x, 0) \text{ for negatives}
+
+    without gradient through :math:`p^\gamma`.
+    """
+    negative_weight = power(x.detach().sigmoid(), gamma)
+    if alpha is not None:
+        negative_weight = alpha * negative_weight
+    score = torch.where(t.positive, power(t.score, gamma), t.score)
+    return torch.where(t.positive, 1.0, negative_weight) * bce(x, score)
+
+
+def iou_aware_bce(x: Tensor, t: Target, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    r"""IoU-aware BCE, Cai et al. 2024 (Align-DETR), https://arxiv.org/abs/2304.07527, eq. 3 and 4.
+
+    .. math::
+        \mathrm{BCE}(x, t), \; t = \max(p^\alpha q^{1-\alpha}, 0.01) \text{ for positives}, \quad
+        p^\gamma \, \mathrm{BCE}(x, 0) \text{ for negatives}
+
+    without gradient through t.
+    """
+    p = x.sigmoid()
+    aligned = (power(p.detach(), alpha) * power(t.score, 1 - alpha)).clamp(min=0.01)
+    return torch.where(t.positive, 1.0, power(p, gamma)) * bce(
+        x, torch.where(t.positive, aligned, t.score)
+    )
+
+
+def slide_weight(quality: Tensor, mean_quality: float | Tensor) -> Tensor:
+    r"""Weight of the slide loss, Yu et al. 2022 (YOLO-FaceV2), https://arxiv.org/abs/2208.02019.
+
+    Equation 7: 1 up to :math:`\mu - 0.1`, :math:`e^{1-\mu}` up to :math:`\mu`, then
+    :math:`e^{1-y}`.
+    """
+    mean_quality = torch.as_tensor(mean_quality, dtype=quality.dtype, device=quality.device)
+    near = torch.where(quality < mean_quality, mean_quality, quality)
+    return torch.where(quality <= mean_quality - 0.1, 1.0, (1 - near).exp())
+
+
+def equalized_focal(
+    x: Tensor,
+    t: Target,
+    balance: Tensor,
+    *,
+    gamma: float = 2.0,
+    alpha: PerClass | None = 0.25,
+    scale_factor: float = 8.0,
+) -> Tensor:
+    r"""Equalized focal loss, Li et al. 2022, https://arxiv.org/abs/2201.02593, eq. 4 to 6.
+
+    .. math:: \frac{\gamma_c}{\gamma} \mathrm{focal}(x, y; \gamma_c), \quad
+        \gamma_c = \gamma + s (1 - g_c)
+
+    Args:
+        x: (N, C) logits.
+        t: their targets.
+        balance: (C,) ratio :math:`g_c` in [0, 1] of the gradients of positives to negatives.
+        gamma: focusing exponent > 0 of a balanced class.
+        alpha: see :func:`focal`.
+        scale_factor: s, how much :math:`\gamma_c` grows for a rare class.
+    """
+    class_gamma = gamma + scale_factor * (1 - balance)
+    return class_gamma / gamma * focal(x, t, gamma=class_gamma, alpha=alpha)

@@ -43,26 +43,26 @@ class CheckedTarget(NamedTuple):
     quality: Tensor | None
     valid: Tensor | None
 
-    def expand(self, like: Tensor, smoothing: float, uniform: float) -> Target:
-        """Scores over all classes for logits ``like`` of shape (N, C).
-
-        Args:
-            like: (N, C) logits.
-            smoothing: share of the uniform score in the smoothed one.
-            uniform: the score of a class when nothing is known, 1/2 or 1/C.
-        """
+    def expand(self, like: Tensor) -> Target:
+        """Scores over all classes, of the type of ``like``, shape (N, C)."""
         if self.labels is None:
             quality = self.quality
         else:
             classes = torch.arange(like.shape[1], device=like.device)
-            at_label = self.labels[:, None] == classes
-            quality = at_label
+            quality = self.labels[:, None] == classes
             if self.quality is not None:
-                quality = torch.where(at_label, self.quality[:, None], 0)
+                quality = torch.where(quality, self.quality[:, None], 0)
         quality = quality.to(like.dtype)  # type: ignore[union-attr]
-        if not smoothing:
-            return Target(quality, quality)
-        return Target(quality * (1 - smoothing) + smoothing * uniform, quality)
+        return Target(quality, quality)
+
+    def positive_quality(self, num_classes: int) -> Tensor:
+        """Target scores of the rows' labels, (N,), or of all entries, (N, C); 0 for negatives."""
+        if self.labels is None:
+            return self.quality.float()  # type: ignore[union-attr]
+        foreground = (self.labels >= 0) & (self.labels < num_classes)
+        if self.valid is not None:
+            foreground = foreground & self.valid
+        return foreground.float() if self.quality is None else (self.quality * foreground).float()
 
 
 def values_are_checked(tensor: Tensor) -> bool:

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from .base import DenseClsLoss
+from .checks import check_number, wrong
+from .functional import PerClass, equalized_focal
+from .targets import CheckedTarget, Target
+
+
+@MODELS.register_module()
+class EqualizedFocalLossX(DenseClsLoss):
+    """Equalized focal loss for long tails, Li et al. 2022, https://arxiv.org/abs/2201.02593.
+
+    Args:
+        num_classes: C, a positive integer.
+        gamma: focusing exponent > 0 of a balanced class.
+        alpha: weight in [0, 1] of positives against 1 - alpha of negatives, one number, one
+            per class, or None.
+        scale_factor: how much the exponent of a rare class may grow, >= 0.
+        kwargs: see :class:`DenseClsLoss`.
+
+    Attributes:
+        pos_grad: (C,) buffer, sum of the absolute gradients of the logits of positives.
+        neg_grad: (C,) buffer, that of negatives. Both grow in training only; with several
+            ranks, a step's gradients are summed over them at the next forward.
+
+    Raises:
+        TypeError, ValueError: for an argument of the wrong type or value, naming it.
+    """
+
+    pos_grad: Tensor
+    neg_grad: Tensor
+    alpha: PerClass | None
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        gamma: float = 2.0,
+        alpha: float | Sequence[float] | None = 0.25,
+        scale_factor: float = 8.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if type(num_classes) is not int:
+            wrong('num_classes', 'a positive integer', num_classes, TypeError)
+        if num_classes < 1:
+            wrong('num_classes', 'a positive integer', num_classes)
+        self.num_classes = num_classes
+        if check_number('gamma', gamma, low=0) == 0:
+            wrong('gamma', 'above 0', gamma)
+        self.gamma = gamma
+        self._set_per_class('alpha', alpha, low=0, high=1, optional=True)
+        self.scale_factor = check_number('scale_factor', scale_factor, low=0)
+        self.register_buffer('pos_grad', torch.zeros(num_classes))
+        self.register_buffer('neg_grad', torch.zeros(num_classes))
+        self._own_rank: list[Tensor] = []
+
+    @property
+    def balance(self) -> Tensor:
+        """(C,) gradient of positives over that of negatives in [0, 1], 1 until there is any."""
+        seen = self.pos_grad + self.neg_grad > 0
+        ratio = self.pos_grad / self.neg_grad.clamp(min=torch.finfo(self.neg_grad.dtype).tiny)
+        return torch.where(seen, ratio.clamp(0, 1), 1.0)
+
+    def check_classes(self, num_classes: int) -> None:
+        super().check_classes(num_classes)
+        if num_classes != self.num_classes:
+            wrong('pred', f'of num_classes={self.num_classes} channels', num_classes)
+
+    def observe(self, x: Tensor, checked: CheckedTarget) -> None:
+        if not self.training:
+            return
+        if get_world_size() > 1:
+            own = torch.zeros(2, self.num_classes, device=x.device, dtype=self.pos_grad.dtype)
+            for grads in self._own_rank:
+                own += grads
+            self._own_rank.clear()
+            all_reduce(own)
+            self._add(own)
+        if x.requires_grad:
+            x.register_hook(partial(self._collect, x.detach(), checked))
+
+    def _collect(self, x: Tensor, checked: CheckedTarget, grad: Tensor) -> None:
+        size = grad.detach().abs().to(self.pos_grad.dtype)
+        if self.activated:
+            size = size * x * (1 - x)
+        positive = checked.expand(size).positive
+        pos_grad = torch.where(positive, size, 0).sum(dim=0)
+        grads = torch.stack([pos_grad, size.sum(dim=0) - pos_grad])
+        if get_world_size() > 1:
+            self._own_rank.append(grads)
+        else:
+            self._add(grads)
+
+    def _add(self, grads: Tensor) -> None:
+        self.pos_grad += grads[0]
+        self.neg_grad += grads[1]
+
+    def elementwise(self, x: Tensor, t: Target) -> Tensor:
+        return equalized_focal(
+            x, t, self.balance, gamma=self.gamma, alpha=self.alpha, scale_factor=self.scale_factor
+        )
