@@ -1,0 +1,1 @@
+"""Training several configs over several seeds, and comparing what came out."""
