@@ -1,0 +1,291 @@
+"""The score-quality metric against counting by hand, and its matching against pycocotools."""
+
+import contextlib
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hotcoco import COCO
+from pycocotools.coco import COCO as ReferenceCOCO
+from pycocotools.cocoeval import COCOeval as ReferenceEval
+
+from mmfocalx.evaluation import ScoreQualityMetric
+from mmfocalx.evaluation.matching import ANY_OVERLAP, match
+from mmfocalx.evaluation.score_quality import localisation_aware_ece, optimal_lrp
+
+CLASSES = ('bird', 'cat', 'rare')
+
+
+def scene(seed: int = 0, images: int = 12) -> tuple[dict, list[dict]]:
+    """A random ground truth with a crowd box and odd ids, and detections near it."""
+    rng = np.random.default_rng(seed)
+    truth = {
+        'images': [{'id': 7 * i + 3, 'width': 100, 'height': 100, 'file_name': f'{i}.jpg'}
+                   for i in range(images)],
+        'annotations': [],
+        'categories': [{'id': 5, 'name': 'bird'}, {'id': 2, 'name': 'cat'},
+                       {'id': 9, 'name': 'rare'}],
+    }  # fmt: skip
+    found = []
+    for image in truth['images']:
+        for _ in range(rng.integers(0, 5)):
+            x, y = rng.uniform(0, 60, 2)
+            w, h = rng.uniform(10, 40, 2)
+            category = int(rng.choice([5, 2]))
+            truth['annotations'].append({
+                'id': len(truth['annotations']), 'image_id': image['id'], 'area': w * h,
+                'category_id': category, 'bbox': [x, y, w, h], 'iscrowd': int(rng.random() < 0.1),
+            })  # fmt: skip
+            for _ in range(rng.integers(0, 4)):
+                shift = rng.normal(0, 5, 4)
+                found.append({
+                    'image_id': image['id'],
+                    'category_id': category if rng.random() < 0.8 else int(rng.choice([5, 2])),
+                    'bbox': [x + shift[0], y + shift[1], max(w + shift[2], 1),
+                             max(h + shift[3], 1)],
+                    'score': int(rng.integers(100)) / 100 + 0.005,  # never on a bin's edge
+                })  # fmt: skip
+    return truth, found
+
+
+def rows(found: list[dict]) -> np.ndarray:
+    return np.array(
+        [[d['image_id'], *d['bbox'], d['score'], d['category_id']] for d in found]
+    ).reshape(-1, 7)
+
+
+def quiet_reference(truth: dict, found: list[dict], thresholds: list[float]) -> ReferenceEval:
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = ReferenceCOCO()
+        reference.dataset = json.loads(json.dumps(truth))
+        for one in reference.dataset['annotations']:
+            one['id'] += 1  # pycocotools takes id 0 for "no match"
+        reference.createIndex()
+        evaluation = ReferenceEval(reference, reference.loadRes(found), 'bbox')
+        evaluation.params.iouThrs = np.array(thresholds)
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ['all']
+        evaluation.params.maxDets = [100]
+        evaluation.evaluate()
+    return evaluation
+
+
+def overlap(a: list[float], b: list[float]) -> float:
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    shared = max(width, 0) * max(height, 0)
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+def by_hand(truth: dict, found: list[dict], category: int, threshold: float):
+    """(score, IoU or 0) of every counted detection, and the number of objects, with pycocotools'
+    matches."""
+    evaluation = quiet_reference(truth, found, [threshold])
+    objects = {one['id'] + 1: one for one in truth['annotations']}
+    pairs = []
+    for cell in evaluation.evalImgs:
+        if cell is None or cell['category_id'] != category:
+            continue
+        for k, detection_id in enumerate(cell['dtIds']):
+            if cell['dtIgnore'][0][k]:
+                continue
+            detection = found[detection_id - 1]
+            target = objects.get(int(cell['dtMatches'][0][k]))
+            pairs.append(
+                (detection['score'], overlap(detection['bbox'], target['bbox']) if target else 0.0)
+            )
+    total = sum(o['category_id'] == category and not o['iscrowd'] for o in objects.values())
+    return pairs, total
+
+
+def brute_lrp(pairs, total: int, tau: float = 0.5) -> tuple[float, ...]:
+    """Every score as the threshold, counted afresh."""
+    best = (1.0, math.nan, math.nan, 1.0, math.nan)
+    for threshold in sorted({score for score, _ in pairs}):
+        kept = [iou for score, iou in pairs if score >= threshold]
+        true = [iou for iou in kept if iou > 0]
+        wrong, missed = len(kept) - len(true), total - len(true)
+        if not true:
+            continue
+        error = (sum((1 - iou) / (1 - tau) for iou in true) + wrong + missed) / (
+            len(true) + wrong + missed
+        )
+        if error < best[0]:
+            best = (error, sum(1 - iou for iou in true) / len(true), wrong / len(kept),
+                    missed / total, threshold)  # fmt: skip
+    return best
+
+
+def brute_ece(pairs, targets, bins: int = 25) -> float:
+    total = 0.0
+    for j in range(bins):
+        inside = [
+            k for k, (score, _) in enumerate(pairs)
+            if j / bins < score <= (j + 1) / bins or (j == 0 and score == 0)
+        ]  # fmt: skip
+        if inside:
+            score = sum(pairs[k][0] for k in inside) / len(inside)
+            target = sum(targets[k] for k in inside) / len(inside)
+            total += len(inside) / len(pairs) * abs(score - target)
+    return total
+
+
+def metric_of(tmp_path: Path, truth: dict, **options) -> ScoreQualityMetric:
+    path = tmp_path / 'truth.json'
+    path.write_text(json.dumps(truth))
+    metric = ScoreQualityMetric(str(path), **options)
+    metric.dataset_meta = {'classes': CLASSES}
+    return metric
+
+
+def samples(truth: dict, found: list[dict]) -> list[dict]:
+    label = {one['id']: k for k, one in enumerate(truth['categories'])}
+    out = []
+    for image in truth['images']:
+        own = [d for d in found if d['image_id'] == image['id']]
+        box = torch.tensor([d['bbox'] for d in own], dtype=torch.float64).reshape(-1, 4)
+        box[:, 2:] += box[:, :2]
+        out.append({'img_id': image['id'], 'pred_instances': {
+            'bboxes': box,
+            'scores': torch.tensor([d['score'] for d in own], dtype=torch.float64),
+            'labels': torch.tensor([label[d['category_id']] for d in own], dtype=torch.int64),
+        }})  # fmt: skip
+    return out
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_matches_are_those_of_pycocotools(seed: int) -> None:
+    truth, found = scene(seed)
+    thresholds = [ANY_OVERLAP, 0.5, 0.75]
+    matches = match(COCO(truth), rows(found), [5, 2, 9], thresholds)
+    for category in (5, 2, 9):
+        for level, threshold in enumerate(thresholds):
+            pairs, total = by_hand(truth, found, category, threshold)
+            scores, ious = matches[category].at(level)
+            got = np.array(sorted(zip(scores, ious, strict=True))).reshape(-1, 2)
+            np.testing.assert_allclose(got, np.array(sorted(pairs)).reshape(-1, 2), rtol=1e-9)
+            assert matches[category].num_truths == total
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_every_number_against_counting(tmp_path: Path, seed: int) -> None:
+    stats = pytest.importorskip('scipy.stats')
+    truth, found = scene(seed)
+    metric = metric_of(tmp_path, truth, classwise=True)
+    metric.process(None, samples(truth, found))
+    got = {k.removeprefix('score_quality/'): v for k, v in metric.evaluate(12).items()}
+
+    pooled, errors, la_eces = [], [], []
+    for name, category in (('bird', 5), ('cat', 2)):
+        pairs, total = by_hand(truth, found, category, 0.5)
+        loose, _ = by_hand(truth, found, category, ANY_OVERLAP)
+        lrp = brute_lrp(pairs, total)
+        keys = ('oLRP', 'oLRP_loc', 'oLRP_FP', 'oLRP_FN', 'oLRP_threshold')
+        parts = [got[f'{key}/{name}'] for key in keys]
+        assert parts == pytest.approx(lrp, nan_ok=True)
+        la_ece = brute_ece(loose, [iou for _, iou in loose])
+        assert got[f'LaECE0/{name}'] == pytest.approx(la_ece)
+        kept = [pair for pair in loose if pair[0] >= lrp[-1]]
+        assert got[f'LaECE0_kept/{name}'] == pytest.approx(
+            brute_ece(kept, [iou for _, iou in kept])
+        )
+        hits = [(score, iou) for score, iou in pairs if iou]
+        assert got[f'spearman/{name}'] == pytest.approx(
+            stats.spearmanr(hits, axis=0).statistic, nan_ok=True
+        )
+        pooled += pairs
+        errors.append(lrp[0])
+        la_eces.append(la_ece)
+    assert math.isnan(got['oLRP/rare'])
+    assert got['oLRP'] == pytest.approx(np.mean(errors))
+    assert got['LaECE0'] == pytest.approx(np.mean(la_eces))
+    hits = np.array([(score, iou) for score, iou in pooled if iou])
+    assert got['pearson'] == pytest.approx(np.corrcoef(hits.T)[0, 1])
+    assert got['D-ECE'] == pytest.approx(brute_ece(pooled, [iou > 0 for _, iou in pooled]))
+
+
+def test_optimal_lrp_of_a_case_worked_out_on_paper() -> None:
+    # Kept, LRP: the first (0.4 + 2) / 3 = 0.8, two (0.4 + 1 + 2) / 4 = 0.85, three
+    # (0.4 + 0.8 + 1 + 1) / 4 = 0.8, four (0.4 + 0.8 + 0.2 + 1) / 4 = 0.6.
+    lrp = optimal_lrp(np.array([0.9, 0.8, 0.7, 0.6]), np.array([0.8, 0.0, 0.6, 0.9]), 3)
+    assert lrp == pytest.approx((0.6, 0.7 / 3, 0.25, 0, 0.6))
+
+
+def test_equal_scores_are_kept_or_dropped_together() -> None:
+    lrp = optimal_lrp(np.array([0.5, 0.5]), np.array([1.0, 0.0]), 1)
+    assert lrp.false_positive == pytest.approx(0.5)
+
+
+def test_calibration_of_scores_that_are_the_iou_is_perfect() -> None:
+    scores = np.linspace(0.01, 1, 50)
+    assert localisation_aware_ece(scores, scores) == pytest.approx(0)
+    assert localisation_aware_ece(scores, np.zeros(50)) == pytest.approx(scores.mean())
+
+
+def test_nothing_detected(tmp_path: Path) -> None:
+    truth, _ = scene()
+    metric = metric_of(tmp_path, truth)
+    metric.process(None, samples(truth, []))
+    got = metric.evaluate(12)
+    assert got['score_quality/oLRP'] == 1
+    assert math.isnan(got['score_quality/spearman'])
+    assert math.isnan(got['score_quality/LaECE0'])
+
+
+def test_class_that_the_annotations_lack(tmp_path: Path) -> None:
+    truth, found = scene()
+    metric = metric_of(tmp_path, truth)
+    metric.dataset_meta = {'classes': ('bird', 'dog')}
+    metric.process(None, samples(truth, found)[:1])
+    with pytest.raises(ValueError, match='dog'):
+        metric.evaluate(1)
+
+
+@pytest.mark.parametrize('option', [{'iou_threshold': 0.0}, {'num_bins': 0}])
+def test_bad_arguments(tmp_path: Path, option: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(option))):
+        metric_of(tmp_path, scene()[0], **option)
+
+
+WORKER = """
+import json, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from pathlib import Path
+from mmengine.evaluator import Evaluator
+from torch.distributed import init_process_group
+from test_score_quality import CLASSES, metric_of, samples, scene
+rank, world = int(sys.argv[1]), 2
+init_process_group('gloo', init_method='file://' + {meeting!r}, rank=rank, world_size=world)
+here = Path({meeting!r} + f'-{{rank}}')
+here.mkdir()
+truth, found = scene(1)
+evaluator = Evaluator(metric_of(here, truth))
+evaluator.dataset_meta = dict(classes=CLASSES)
+for one in samples(truth, found)[rank::world]:
+    evaluator.process([one])
+print(json.dumps(evaluator.evaluate(len(truth['images']))))
+"""
+
+
+def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
+    here = Path(__file__).resolve()
+    code = WORKER.format(
+        root=str(here.parents[1]), tests=str(here.parent), meeting=str(tmp_path / 'meeting')
+    )
+    workers = [
+        subprocess.Popen([sys.executable, '-c', code, str(rank)], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    truth, found = scene(1)
+    metric = metric_of(tmp_path, truth)
+    metric.process(None, samples(truth, found))
+    alone = metric.evaluate(len(truth['images']))
+    for output in outputs:
+        assert json.loads(output.splitlines()[-1]) == pytest.approx(alone)
