@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from mmfocalx import compat
 
+
+class Registered(NamedTuple):
+    """A module that registers names, and can be imported only where what it needs is usable."""
+
+    module: str
+    registry: str
+    names: tuple[str, ...]
+
+
 BUILT_ON_MMDET = (
-    ('MODELS', 'mmfocalx.models', ('FCOSHeadX', 'RetinaHeadX')),
-    ('DATASETS', 'mmfocalx.datasets.coco', ('CheckedCocoDataset',)),
+    Registered('mmfocalx.models', 'MODELS', ('FCOSHeadX', 'RetinaHeadX')),
+    Registered('mmfocalx.datasets.coco', 'DATASETS', ('CheckedCocoDataset',)),
 )
-"""Registry, module and registered names of everything that cannot be imported without mmdet."""
+BUILT_ON_HOTCOCO = (Registered('mmfocalx.evaluation', 'METRICS', ('ScoreQualityMetric',)),)
 
 
 def register() -> None:
-    """Register losses, heads and datasets, and admit MMEngine's checkpoints to safe loading.
+    """Register losses, heads, datasets and metrics, and let MMEngine's checkpoints load safely.
 
-    Without a usable mmdet, the names that build on it raise the reason when they are built.
+    What cannot be imported here is registered as a placeholder that raises the reason when built.
 
     Raises:
         ImportError: if mmengine is missing or unsupported.
@@ -25,19 +34,28 @@ def register() -> None:
     compat.require('mmengine')
     import_module('mmfocalx.losses')
     import_module('mmfocalx.engine')
-    obstacle = compat.explain('mmdet')
-    for registry, module, names in BUILT_ON_MMDET:
-        if obstacle is None:
+    _register(BUILT_ON_MMDET, compat.explain('mmdet'))
+    _register(BUILT_ON_HOTCOCO, _explain_hotcoco())
+
+
+def _explain_hotcoco() -> str | None:
+    try:
+        for module in ('hotcoco.metrics', 'scipy.stats'):
             import_module(module)
-        else:
-            _register_placeholders(registry, names, obstacle)
+    except ImportError as error:
+        return f"{error}. To install: pip install 'mmfocalx[metrics]', or hotcoco and scipy"
+    return None
 
 
-def _register_placeholders(registry_name: str, names: tuple[str, ...], obstacle: str) -> None:
-    registry = getattr(import_module('mmengine.registry'), registry_name)
-    for name in names:
-        if name not in registry.module_dict:
-            registry.register_module(name=name, module=_placeholder(name, obstacle))
+def _register(entries: tuple[Registered, ...], obstacle: str | None) -> None:
+    for entry in entries:
+        if obstacle is None:
+            import_module(entry.module)
+            continue
+        registry = getattr(import_module('mmengine.registry'), entry.registry)
+        for name in entry.names:
+            if name not in registry.module_dict:
+                registry.register_module(name=name, module=_placeholder(name, obstacle))
 
 
 def _placeholder(name: str, obstacle: str) -> Any:

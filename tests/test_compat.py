@@ -207,12 +207,24 @@ def test_losses_work_without_mmdet_and_the_rest_says_why_when_built(
     assert done.stderr == ''
 
 
+def test_a_metric_without_hotcoco_says_so_when_built(tmp_path: Path) -> None:
+    code = (
+        'import mmfocalx; from mmengine.registry import METRICS, MODELS\n'
+        "assert MODELS.get('RetinaHeadX').__module__ == 'mmfocalx.models.dense_heads.retina_head'\n"
+        "METRICS.build(dict(type='ScoreQualityMetric'))\n"
+    )
+    done = Site(tmp_path / 'site').link('hotcoco').run(code)
+    assert "ScoreQualityMetric cannot be built: No module named 'hotcoco'" in done.stderr
+    assert "pip install 'mmfocalx[metrics]'" in done.stderr
+
+
 def test_placeholders_stand_for_exactly_what_is_registered_without_them() -> None:
     from mmengine import registry as registries
 
-    from mmfocalx.registration import BUILT_ON_MMDET
+    from mmfocalx.registration import BUILT_ON_HOTCOCO, BUILT_ON_MMDET
 
-    expected = {(registry, name) for registry, _, names in BUILT_ON_MMDET for name in names}
+    entries = BUILT_ON_MMDET + BUILT_ON_HOTCOCO
+    expected = {(entry.registry, name) for entry in entries for name in entry.names}
     found = {
         (kind, name)
         for kind in ('MODELS', 'DATASETS', 'METRICS', 'HOOKS', 'TRANSFORMS')
