@@ -13,9 +13,9 @@ pytest.importorskip('mmdet')
 from mmdet.datasets import CocoDataset
 from mmdet.utils import register_all_modules
 from mmengine.registry import DATASETS, init_default_scope
-from tiny_detection import CLASSES, write_dataset
 
 import mmfocalx.datasets.coco  # noqa: F401
+from tiny_detection import CLASSES, write_dataset
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -122,7 +122,7 @@ def test_some_of_the_categories_on_request(data):
 
 
 def test_without_classes_they_are_those_of_coco(data):
-    with pytest.raises(ValueError, match='disc.*person'):
+    with pytest.raises(ValueError, match=r'disc.*person'):
         build(data, metainfo=None)
 
     def be_coco(content):
@@ -161,6 +161,6 @@ def test_fault_of_the_pipeline_is_not_blamed_on_the_image(data):
     dataset = build(
         data, pipeline=[dict(type='LoadAnnotations'), dict(type='Resize', scale=(9, 9))]
     )
-    with pytest.raises(Exception) as caught:  # noqa: PT011, B017
+    with pytest.raises(Exception) as caught:  # noqa: PT011
         dataset[0]
     assert 'Cannot read image' not in str(caught.value)

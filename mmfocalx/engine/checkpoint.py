@@ -8,6 +8,7 @@ and MMEngine only.
 
 from __future__ import annotations
 
+import errno
 import logging
 import pickle
 import re
@@ -92,7 +93,7 @@ def load(file: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
         TornCheckpointError: if the file is incomplete or no checkpoint.
         FileNotFoundError: if there is no such file.
     """
-    title = getattr(file, 'name', file)
+    title = file if isinstance(file, (str, Path)) else getattr(file, 'name', file)
     if Version(torch.__version__) < _MIN_TORCH:
         raise UntrustedCheckpointError(
             f'Cannot load checkpoint {title} safely: that needs torch>={_MIN_TORCH}, but found '
@@ -104,7 +105,7 @@ def load(file: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
     allow_mmengine_types()
     try:
         return _torch_load(file, map_location, weights_only=True, **kwargs)
-    except (UntrustedCheckpointError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
         offender = _offender(error)
         if offender is not None:
             raise UntrustedCheckpointError(
@@ -113,6 +114,8 @@ def load(file: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
                 f'author of the file, pass {TRUST_FLAG}: it can then run any code'
             ) from error
         if isinstance(error, RuntimeError) and 'PytorchStreamReader' not in str(error):
+            raise
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of the ZIP reader
             raise
         raise TornCheckpointError(f'Checkpoint {title} is torn, or no checkpoint') from error
 
