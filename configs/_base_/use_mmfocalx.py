@@ -1,0 +1,1 @@
+custom_imports = dict(imports=['mmfocalx'], allow_failed_imports=False)

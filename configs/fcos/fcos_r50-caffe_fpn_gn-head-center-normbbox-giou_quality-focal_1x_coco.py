@@ -1,0 +1,13 @@
+_base_ = [
+    'mmdet::fcos/fcos_r50-caffe_fpn_gn-head-center-normbbox-centeronreg-giou_1x_coco.py',
+    '../_base_/use_mmfocalx.py',
+    '../_base_/losses/quality_focal.py',
+]
+model = dict(
+    bbox_head=dict(
+        type='FCOSHeadX',
+        centerness=False,
+        quality=_base_.quality,
+        loss_cls=dict(_delete_=True, **_base_.loss_cls),
+    )
+)

@@ -1,0 +1,12 @@
+_base_ = [
+    'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+    '../_base_/use_mmfocalx.py',
+    '../_base_/losses/focal.py',
+]
+model = dict(
+    bbox_head=dict(
+        type='FCOSHeadX',
+        quality=_base_.quality,
+        loss_cls=dict(_delete_=True, **_base_.loss_cls),
+    )
+)

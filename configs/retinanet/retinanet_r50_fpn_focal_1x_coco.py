@@ -1,0 +1,12 @@
+_base_ = [
+    'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
+    '../_base_/use_mmfocalx.py',
+    '../_base_/losses/focal.py',
+]
+model = dict(
+    bbox_head=dict(
+        type='RetinaHeadX',
+        quality=_base_.quality,
+        loss_cls=dict(_delete_=True, **_base_.loss_cls),
+    )
+)
