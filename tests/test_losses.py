@@ -63,9 +63,9 @@ def test_gradcheck(case: Case, activated: bool) -> None:
     kwargs = {**WITHOUT_DETACHED_FACTOR.get(case.type, {}), 'activated': activated}
     loss = case.build(kwargs)
     for form in case.forms:
-        batch = make_batch(case, form, lead=(5,), weight=(5, CHANNELS), activated=activated)
+        batch = make_batch(case, form, lead=(4,), weight=(4, CHANNELS), activated=activated)
         pred = batch.pred.requires_grad_()
-        for reduction in ('none', 'mean'):
+        for reduction in ('none',):
 
             def f(pred: torch.Tensor, batch: Batch = batch, reduction: str = reduction) -> Any:
                 return loss(pred, batch.target, batch.weight, reduction_override=reduction)
@@ -121,7 +121,7 @@ def scatter(labels: torch.Tensor, quality: torch.Tensor, channels: int) -> torch
     return dense
 
 
-@pytest.mark.parametrize('lead', [(9,), (2, 5)], ids=str)
+@pytest.mark.parametrize('lead', [(2, 4)], ids=str)
 @each_variation
 def test_target_forms_are_equivalent(
     case: Case, kwargs: dict[str, Any], lead: tuple[int, ...]
