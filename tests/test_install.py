@@ -13,7 +13,7 @@ import mmfocalx
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ('mmfocalx', 'configs', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE')
-CONFIG = '_base_/losses/varifocal.py'
+CONFIG = 'retinanet/retinanet_r18-w16_fpn_varifocal_12e_digit-scenes.py'
 
 
 def run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
@@ -69,7 +69,7 @@ def test_another_project_inherits_from_an_installed_config(installed: Path, tmp_
         'from mmengine.config import Config; import mmfocalx\n'
         "cfg = Config.fromfile('mine.py')\n"
         'print(mmfocalx.__file__)\n'
-        'print(cfg.loss_cls.type, cfg.max_epochs_of_mine)\n'
+        'print(cfg.model.bbox_head.loss_cls.type, cfg.max_epochs_of_mine)\n'
     )
     where, what = run('-c', code, cwd=tmp_path, path=installed).splitlines()[-2:]
     assert Path(where) == installed / 'mmfocalx' / '__init__.py'

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 env=${UPSTREAM_ENV:-.venv-upstream}
 out=${UPSTREAM_OUT:-work_dirs/upstream_check}
-config=${1:-configs/retinanet/retinanet_varifocal_digit-scenes.py}
+config=${1:-configs/retinanet/retinanet_r18-w16_fpn_varifocal_12e_digit-scenes.py}
 shift || true
 
 tools/make_env.sh upstream "$env"
