@@ -1,12 +1,14 @@
 """Train and test several configs over several seeds, and report what differs.
 
 A comparison that was killed goes on where it stopped; a finished run is never repeated. Under
-``--out``: ``report.md``, ``results.json`` and a directory ``runs/CONFIG/seedK`` for each run.
+``--out``: ``report.html``, ``report.md``, ``results.json`` and for each run a directory
+``runs/CONFIG/seedK``.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +16,11 @@ from pathlib import Path
 from mmengine.config import DictAction
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from mmfocalx.analysis.evaluate import evaluate
+from mmfocalx.analysis.groups import Group, group
 from mmfocalx.analysis.markdown import markdown_report
 from mmfocalx.analysis.processes import sigterm_as_exit
+from mmfocalx.analysis.report import html_report
 from mmfocalx.analysis.results import write_results
 from mmfocalx.analysis.runs import SPLITS, ChangedRunError, Outcome, Run, execute
 
@@ -129,12 +134,19 @@ def carry_out(runs: list[Run], tools: Path, jobs: int, out: Path) -> list[Outcom
     return [outcomes[run] for run in runs]
 
 
-def write_tables(outcomes: list[Outcome], out: Path) -> str:
+def write_tables(outcomes: list[Outcome], out: Path, groups: Sequence[Group] = ()) -> str:
     """Write ``results.json`` and ``report.md``; gives back the latter."""
-    write_results(outcomes, out / 'results.json')
-    report = markdown_report(outcomes)
+    write_results(outcomes, groups, out / 'results.json')
+    report = markdown_report(outcomes, groups)
     (out / 'report.md').write_text(report)
     return report
+
+
+def write_report(outcomes: list[Outcome], out: Path, command: str) -> str:
+    """Judge the detections and write all three reports; gives back the Markdown one."""
+    groups = group([evaluate(one) for one in outcomes if one.result is not None])
+    (out / 'report.html').write_text(html_report(groups, outcomes, command))
+    return write_tables(outcomes, out, groups)
 
 
 def describe(outcome: Outcome) -> str:
@@ -156,5 +168,7 @@ def main(tools: Path, arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print('\nInterrupted; the same command goes on from here.', file=sys.stderr)
             return 130
-    print(write_tables(outcomes, args.out))
+    command = shlex.join(['python', 'tools/compare.py', *(arguments or sys.argv[1:])])
+    print(write_report(outcomes, args.out, command))
+    print(f'Charts and pictures: {args.out / "report.html"}')
     return int(any(outcome.result is None for outcome in outcomes))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from mmfocalx.analysis.bootstrap import Interval
+from mmfocalx.analysis.groups import AP_KINDS, Group
 from mmfocalx.analysis.logs import HEADLINE
-from mmfocalx.analysis.results import failures, summarise
+from mmfocalx.analysis.results import failures, mean_sd, summarise
 from mmfocalx.analysis.runs import Outcome
 
+QUALITY = ('spearman', 'LaECE0', 'D-ECE', 'oLRP')
 
-def markdown_report(outcomes: Sequence[Outcome]) -> str:
-    """Summary, single runs and failures, each as a Markdown table."""
+
+def markdown_report(outcomes: Sequence[Outcome], groups: Sequence[Group] = ()) -> str:
+    """Summary, comparison with each baseline, single runs and failures, as Markdown tables."""
     parts = [
         f'# Comparison on the {outcomes[0].run.split} split',
         'Mean ± standard deviation over the seeds; AP in percent.',
@@ -28,6 +32,7 @@ def markdown_report(outcomes: Sequence[Outcome]) -> str:
                 for row in summarise(outcomes)
             ),
         ),
+        *(part for group in groups for part in _comparison(group)),
         '## Single runs',
         table(
             ['config', 'seed', *HEADLINE, 'training time', 'iterations'],
@@ -56,6 +61,43 @@ def markdown_report(outcomes: Sequence[Outcome]) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
+def _comparison(group: Group) -> list[str]:
+    """Differences from the baseline, and what the scores are worth."""
+    return [
+        f'## {group.detector}, {group.num_images} images',
+        f'Percentage points more than `{group.baseline.name}`, with 95 % intervals over images '
+        "(paired bootstrap) and over seeds (Welch's t).",
+        table(
+            ['config', '', 'difference', 'over images', 'over seeds'],
+            (
+                [entry.name, kind, number(images.difference), bounds(images), bounds(seeds)]
+                for entry in group.entries[1:]
+                for kind in AP_KINDS
+                for images, seeds in [group.differences(entry, kind)]
+            ),
+        ),
+        'Correlation of score and IoU; calibration errors and oLRP in percent, less is better.',
+        table(
+            ['config', *QUALITY],
+            (
+                [
+                    entry.name,
+                    spread(mean_sd(entry.quality('spearman')), 2),
+                    *(spread(mean_sd([100 * v for v in entry.quality(k)])) for k in QUALITY[1:]),
+                ]
+                for entry in group.entries
+            ),
+        ),
+    ]
+
+
+def bounds(interval: Interval) -> str:
+    """'low to high', '-' where there is no interval."""
+    if math.isnan(interval.low):
+        return '-'
+    return f'{number(interval.low)} to {number(interval.high)}'
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ['---'] * len(head), *rows]
@@ -69,10 +111,10 @@ def number(value: float, digits: int = 1) -> str:
     return '-' if math.isnan(value) else f'{value:.{digits}f}'
 
 
-def spread(mean_and_sd: tuple[float, float]) -> str:
+def spread(mean_and_sd: tuple[float, float], digits: int = 1) -> str:
     """'mean ± sd', without the sd where there is none."""
-    mean, sd = mean_and_sd
-    return number(mean) if math.isnan(sd) else f'{number(mean)} ± {number(sd)}'
+    mean, sd = (number(value, digits) for value in mean_and_sd)
+    return mean if sd == '-' else f'{mean} ± {sd}'
 
 
 def duration(seconds: float) -> str:

@@ -8,20 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmfocalx.analysis.evaluate import Evaluation
 from mmfocalx.analysis.files import write_json
+from mmfocalx.analysis.groups import AP_KINDS, Group
 from mmfocalx.analysis.logs import HEADLINE
 from mmfocalx.analysis.runs import Outcome
-
-_CLASS_SUFFIX = '_precision'
-
-
-def class_ap(metrics: dict[str, float]) -> dict[str, float]:
-    """AP of each class, from CocoMetric's class-wise metrics."""
-    return {
-        key.removeprefix('coco/').removesuffix(_CLASS_SUFFIX): value
-        for key, value in metrics.items()
-        if key.startswith('coco/') and key.endswith(_CLASS_SUFFIX)
-    }
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:
@@ -54,13 +45,54 @@ def failures(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     ]
 
 
-def write_results(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Write ``results.json``: runs, summary and failures."""
-    write_json(
-        path,
-        {
-            'runs': [outcome.result for outcome in outcomes if outcome.result is not None],
-            'summary': summarise(outcomes),
-            'failed': failures(outcomes),
+def write_results(outcomes: Sequence[Outcome], groups: Sequence[Group], path: Path) -> None:
+    """Write ``results.json``: runs, summary, failures, and the comparison within each group."""
+    judged = {run.run: run for one in groups for entry in one.entries for run in entry.runs}
+    runs = [
+        {**outcome.result, **_judgement(judged.get(outcome.run))}
+        for outcome in outcomes
+        if outcome.result is not None
+    ]
+    content = {
+        'runs': runs,
+        'summary': summarise(outcomes),
+        'failed': failures(outcomes),
+        'comparisons': [_comparison(one) for one in groups],
+    }
+    write_json(path, _plain(content))
+
+
+def _judgement(run: Evaluation | None) -> dict[str, Any]:
+    if run is None:
+        return {}
+    return {'ap': run.ap, 'class_ap': run.class_ap, 'tide': run.tide, 'quality': run.quality}
+
+
+def _comparison(group: Group) -> dict[str, Any]:
+    return {
+        'detector': group.detector,
+        'annotations': group.annotations,
+        'baseline': group.baseline.name,
+        'differences': {
+            entry.name: {
+                kind: dict(
+                    zip(
+                        ('over_images', 'over_seeds'),
+                        (one._asdict() for one in group.differences(entry, kind)),
+                        strict=True,
+                    )
+                )
+                for kind in AP_KINDS
+            }
+            for entry in group.entries[1:]
         },
-    )
+    }
+
+
+def _plain(content: Any) -> Any:
+    """The same with None for NaN, which JSON lacks."""
+    if isinstance(content, dict):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_plain(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content

@@ -1,0 +1,102 @@
+"""How far a difference of AP may be luck: images drawn again, and seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from mmfocalx.analysis.evaluate import AP_LEVELS, Evaluation
+from mmfocalx.evaluation.matching import ClassMatches
+
+_CHUNK = 250
+
+
+def image_weights(num_images: int, replicates: int, seed: int = 0) -> NDArray[np.float32]:
+    """(R, I) how often each image is drawn when as many as there are are drawn again."""
+    rng = np.random.default_rng(seed)
+    even = np.full(num_images, 1 / num_images)
+    return rng.multinomial(num_images, even, size=replicates).astype(np.float32)
+
+
+def resampled_ap(evaluation: Evaluation, weights: NDArray[np.float32]) -> NDArray[np.float64]:
+    """COCO's AP, mean over classes, as if every image were there as often as its weight says.
+
+    Args:
+        evaluation: The I images' detections.
+        weights: (R, I).
+
+    Returns:
+        (R, 10) AP at each IoU threshold; NaN where no object was drawn.
+    """
+    chunks = np.array_split(weights, max(1, math.ceil(len(weights) / _CHUNK)))
+    return np.concatenate(
+        [
+            np.nanmean([class_ap(one, chunk) for one in evaluation.matches.values()], axis=0)
+            for chunk in chunks
+        ]
+    )
+
+
+def class_ap(matches: ClassMatches, weights: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(R, 10) AP of one class; NaN where a draw has none of its objects."""
+    drawn_truths = weights @ matches.truths.astype(np.float32)
+    right = matches.ious[list(AP_LEVELS)] > 0
+    end = int(np.flatnonzero(right.any(axis=0))[-1]) + 1 if right.any() else 0
+    drawn = np.ascontiguousarray(weights.T)[matches.images[:end]]  # what follows changes nothing
+    all_kept = np.cumsum(drawn, axis=0)
+    ap = np.zeros((len(AP_LEVELS), len(weights)))
+    for row, level in enumerate(AP_LEVELS):
+        hits = np.flatnonzero(right[row])
+        counted = matches.counted[level, :end]
+        kept = all_kept if counted.all() else np.cumsum(drawn * counted[:, None], axis=0)
+        true = np.cumsum(drawn[hits], axis=0)
+        precision = true / np.maximum(kept[hits], 1)
+        envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        # How many of the recall thresholds 0, 0.01, ... 1 each true positive reaches.
+        hundredths = np.floor(true * (100 / np.maximum(drawn_truths, 1)) + 1e-4)
+        hundredths[1:] -= hundredths[:-1].copy()
+        hundredths[:1] += 1
+        ap[row] = np.einsum('nr,nr->r', envelope, hundredths) / 101
+    ap[:, drawn_truths == 0] = math.nan
+    return ap.T
+
+
+class Interval(NamedTuple):
+    """A difference with the bounds of its 95 % interval (NaN where there is none)."""
+
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+def over_images(
+    ours: Sequence[NDArray[np.float64]], base: Sequence[NDArray[np.float64]]
+) -> Interval:
+    """Paired percentile bootstrap of the mean over seeds.
+
+    Args:
+        ours: For each seed (1 + R,) AP: of the images as they are, then of the R draws.
+        base: The same of the baseline, of the same draws.
+    """
+    difference = np.mean(ours, axis=0) - np.mean(base, axis=0)
+    low, high = np.nanpercentile(difference[1:], [2.5, 97.5])
+    return Interval(float(difference[0]), float(low), float(high))
+
+
+def over_seeds(ours: Sequence[float], base: Sequence[float]) -> Interval:
+    """Welch's t interval of the difference of two means of independent trainings."""
+    difference = float(np.mean(ours) - np.mean(base))
+    if min(len(ours), len(base)) < 2 or np.ptp(ours) + np.ptp(base) == 0:
+        return Interval(difference, math.nan, math.nan)
+    interval = stats.ttest_ind(ours, base, equal_var=False).confidence_interval()
+    return Interval(difference, float(interval.low), float(interval.high))
