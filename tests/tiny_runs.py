@@ -58,7 +58,7 @@ def run(*command: object, **env: str) -> str:
         text=True,
         cwd=ROOT,
         env=environment(**env),
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, f'{words}: {done.returncode}\n{done.stdout[-8000:]}'
     return done.stdout
@@ -79,7 +79,7 @@ def run_quickly(
         target=_run_here, args=(script, [str(word) for word in arguments], log, before)
     )
     process.start()
-    process.join(300)
+    process.join(600)
     assert process.exitcode is not None, f'{script} hangs'
     return process.exitcode
 
