@@ -65,12 +65,11 @@ def test_gradcheck(case: Case, activated: bool) -> None:
     for form in case.forms:
         batch = make_batch(case, form, lead=(4,), weight=(4, CHANNELS), activated=activated)
         pred = batch.pred.requires_grad_()
-        for reduction in ('none',):
 
-            def f(pred: torch.Tensor, batch: Batch = batch, reduction: str = reduction) -> Any:
-                return loss(pred, batch.target, batch.weight, reduction_override=reduction)
+        def f(pred: torch.Tensor, batch: Batch = batch) -> Any:
+            return loss(pred, batch.target, batch.weight, reduction_override='none')
 
-            assert torch.autograd.gradcheck(f, (pred,))
+        assert torch.autograd.gradcheck(f, (pred,))
 
 
 EQUAL_TO_BCE: list[tuple[str, dict[str, Any]]] = [
