@@ -30,7 +30,7 @@ model = dict(
         stacked_convs=2,
         anchor_generator=dict(
             type='AnchorGenerator',
-            octave_base_scale=2,
+            octave_base_scale=3,
             scales_per_octave=2,
             ratios=[0.5, 1.0, 2.0],
             strides=[8, 16, 32],
@@ -38,7 +38,7 @@ model = dict(
         bbox_coder=dict(
             type='DeltaXYWHBBoxCoder',
             target_means=[0.0, 0.0, 0.0, 0.0],
-            target_stds=[0.1, 0.1, 0.2, 0.2],
+            target_stds=[1.0, 1.0, 1.0, 1.0],
         ),
         loss_bbox=dict(type='L1Loss', loss_weight=1.0),
     ),

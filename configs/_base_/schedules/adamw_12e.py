@@ -20,13 +20,4 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-custom_hooks = [
-    dict(
-        type='EMAHook',
-        ema_type='ExpMomentumEMA',
-        momentum=0.005,
-        gamma=100,
-        update_buffers=True,
-    )
-]
 auto_scale_lr = dict(enable=False, base_batch_size=8)
