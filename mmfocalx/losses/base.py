@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .checks import check_bool, check_choice, check_number, check_per_class, wrong
+from .checks import check_bool, check_choice, check_number, check_per_class, describe, wrong
 from .reduction import (
     REDUCTIONS,
     check_avg_factor,
@@ -165,8 +165,7 @@ class DenseClsLoss(nn.Module):
         self, pred: Tensor, target: TargetLike, weight: Tensor | None
     ) -> tuple[Tensor, CheckedTarget, Tensor | None]:
         if not isinstance(pred, Tensor) or not pred.is_floating_point():
-            got = pred.dtype if isinstance(pred, Tensor) else type(pred).__name__
-            wrong('pred', 'a floating-point tensor', got, TypeError)
+            wrong('pred', 'a floating-point tensor', describe(pred), TypeError)
         if pred.ndim == 0 or (pred.ndim > 1 and pred.shape[-1] == 0):
             wrong('pred', 'of shape (..., C) with C >= 1', tuple(pred.shape))
         checked = check_target(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import NoReturn
 
 import torch
@@ -22,11 +23,12 @@ def check_number(name: str, value: object, low: float = -math.inf, high: float =
         ValueError: if it is out of range, infinite or NaN.
     """
     bounds = f' in [{low:g}, {high:g}]' if (low, high) != (-math.inf, math.inf) else ''
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         wrong(name, f'a number{bounds}', value, TypeError)
-    if not math.isfinite(value) or not low <= value <= high:
+    number = float(value)
+    if not math.isfinite(number) or not low <= number <= high:
         wrong(name, f'a finite number{bounds}', value)
-    return value
+    return number
 
 
 def check_bool(name: str, value: object) -> bool:
@@ -53,3 +55,13 @@ def check_per_class(
         numbers = [check_number(f'{name}[{i}]', v, low, high) for i, v in enumerate(value)]
         return torch.tensor(numbers, dtype=torch.float32)
     return check_number(name, value, low, high)
+
+
+def describe(value: object) -> str:
+    """Type and shape of what was given, for an error."""
+    if isinstance(value, torch.Tensor):
+        return f'{value.dtype} of shape {tuple(value.shape)}'
+    if isinstance(value, (tuple, list)):
+        parts = ', '.join(describe(part) for part in value[:3])
+        return f'a {type(value).__name__} of {len(value)}: {parts}'
+    return type(value).__name__

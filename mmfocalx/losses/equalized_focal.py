@@ -59,6 +59,7 @@ class EqualizedFocalLossX(DenseClsLoss):
             wrong('gamma', 'above 0', gamma)
         self.gamma = gamma
         self._set_per_class('alpha', alpha, low=0, high=1, optional=True)
+        super().check_classes(num_classes)
         self.scale_factor = check_number('scale_factor', scale_factor, low=0)
         self.register_buffer('pos_grad', torch.zeros(num_classes))
         self.register_buffer('neg_grad', torch.zeros(num_classes))
@@ -102,6 +103,7 @@ class EqualizedFocalLossX(DenseClsLoss):
             self._add(grads)
 
     def _add(self, grads: Tensor) -> None:
+        grads = torch.where(grads.isfinite().all(), grads, 0)  # a scaled loss may overflow
         self.pos_grad += grads[0]
         self.neg_grad += grads[1]
 

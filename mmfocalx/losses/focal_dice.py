@@ -4,7 +4,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .checks import check_bool, check_choice, check_number, wrong
+from .checks import check_bool, check_choice, check_number, describe, wrong
 from .functional import focal
 from .reduction import REDUCTIONS, check_avg_factor, check_weight, reduce, resolve_reduction
 from .targets import Target, check_target
@@ -84,7 +84,7 @@ class FocalDiceLossX(nn.Module):
         reduction = resolve_reduction(self.reduction, reduction_override, avg_factor)
         avg_factor = check_avg_factor(avg_factor)
         if not isinstance(pred, Tensor) or not pred.is_floating_point():
-            wrong('pred', 'a floating-point tensor', type(pred).__name__, TypeError)
+            wrong('pred', 'a floating-point tensor', describe(pred), TypeError)
         if pred.ndim not in (3, 4) or 0 in pred.shape[1:]:
             wrong('pred', 'of shape (N, H, W) or (N, C, H, W)', tuple(pred.shape))
         if not isinstance(target, Tensor):

@@ -4,7 +4,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .checks import check_choice, check_number, wrong
+from .checks import check_choice, check_number, describe, wrong
 from .functional import power
 from .reduction import REDUCTIONS, check_avg_factor, check_weight, reduce, resolve_reduction
 
@@ -67,7 +67,7 @@ class FocalEIoULossX(nn.Module):
         avg_factor = check_avg_factor(avg_factor)
         for name, boxes in (('pred', pred), ('target', target)):
             if not isinstance(boxes, Tensor) or not boxes.is_floating_point():
-                wrong(name, 'a floating-point tensor', type(boxes).__name__, TypeError)
+                wrong(name, 'a floating-point tensor', describe(boxes), TypeError)
             if boxes.ndim != 2 or boxes.shape != (len(pred), 4):
                 wrong(name, 'boxes of shape (N, 4)', tuple(boxes.shape))
         weight = check_weight(weight, pred.shape[:1], 4)

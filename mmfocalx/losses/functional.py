@@ -22,7 +22,12 @@ def bce(x: Tensor, y: Tensor) -> Tensor:
 
 def power(base: Tensor, exponent: PerClass) -> Tensor:
     """``base ** exponent`` for base >= 0 with a finite gradient, 0 where the base vanishes."""
-    return base.clamp(min=torch.finfo(base.dtype).tiny).pow(exponent)
+    tiny = torch.finfo(base.dtype).tiny
+    result = base.clamp(min=tiny).pow(exponent)
+    if isinstance(exponent, Tensor):
+        return torch.where((base > tiny) | (exponent == 0), result, 0.0)
+    vanishes_with_base = exponent == 0 or tiny**exponent < torch.finfo(base.dtype).eps ** 2
+    return result if vanishes_with_base else torch.where(base > tiny, result, 0.0)
 
 
 def miss(p: Tensor, y: Tensor) -> Tensor:
@@ -157,19 +162,18 @@ def iou_aware_bce(x: Tensor, t: Target, *, alpha: float = 0.25, gamma: float = 2
     without gradient through t.
     """
     p = x.sigmoid()
-    aligned = (power(p.detach(), alpha) * power(t.score, 1 - alpha)).clamp(min=0.01)
+    aligned = (alpha * F.logsigmoid(x.detach())).exp() * power(t.score, 1 - alpha)
     return torch.where(t.positive, 1.0, power(p, gamma)) * bce(
-        x, torch.where(t.positive, aligned, t.score)
+        x, torch.where(t.positive, aligned.clamp(min=0.01), t.score)
     )
 
 
-def slide_weight(quality: Tensor, mean_quality: float | Tensor) -> Tensor:
+def slide_weight(quality: Tensor, mean_quality: Tensor) -> Tensor:
     r"""Weight of the slide loss, Yu et al. 2022 (YOLO-FaceV2), https://arxiv.org/abs/2208.02019.
 
     Equation 7: 1 up to :math:`\mu - 0.1`, :math:`e^{1-\mu}` up to :math:`\mu`, then
     :math:`e^{1-y}`.
     """
-    mean_quality = torch.as_tensor(mean_quality, dtype=quality.dtype, device=quality.device)
     near = torch.where(quality < mean_quality, mean_quality, quality)
     return torch.where(quality <= mean_quality - 0.1, 1.0, (1 - near).exp())
 

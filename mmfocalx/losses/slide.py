@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ class SlideLossX(DenseClsLoss):
         kwargs: see :class:`DenseClsLoss`.
 
     Attributes:
-        running: 0-d buffer, the running mean quality.
+        running: 0-d buffer, the running mean quality; only with ``auto_iou='mean'``.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
@@ -64,12 +65,14 @@ class SlideLossX(DenseClsLoss):
         if check_number('momentum', momentum, 0, 1) == 1:
             wrong('momentum', 'below 1', momentum)
         self.momentum = momentum
-        start = MIN_MEAN_QUALITY if auto_iou == 'mean' else float(auto_iou)
-        self.register_buffer('running', torch.tensor(start))
+        if auto_iou == 'mean':
+            self.register_buffer('running', torch.tensor(MIN_MEAN_QUALITY))
         self._warned_of_hard_targets = False
 
     @staticmethod
     def _build_inner(config: dict[str, Any]) -> DenseClsLoss:
+        if not isinstance(config, Mapping):
+            wrong('loss', 'a config dict', config, TypeError)
         owned = sorted(set(OWNED_BY_OUTER) & set(config))
         if owned:
             wrong('loss', f'a config without {", ".join(owned)}, set on SlideLossX itself', config)
@@ -108,5 +111,6 @@ class SlideLossX(DenseClsLoss):
             )
 
     def elementwise(self, x: Tensor, t: Target) -> Tensor:
-        mean_quality = self.running.clamp(min=MIN_MEAN_QUALITY)
-        return self.loss.elementwise(x, t) * slide_weight(t.quality, mean_quality)
+        mean_quality = self.running if self.auto_iou == 'mean' else x.new_tensor(self.auto_iou)
+        weight = slide_weight(t.quality, mean_quality.to(x.dtype).clamp(min=MIN_MEAN_QUALITY))
+        return self.loss.elementwise(x, t) * weight

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import wrong
+from .checks import describe, wrong
 
 TargetLike = Tensor | tuple[Tensor, Tensor]
 
@@ -93,16 +93,14 @@ def check_target(
     num_classes = pred.shape[-1] if pred.ndim > 1 else 1
     if isinstance(target, (tuple, list)):
         if not use_sigmoid:
-            wrong('target', 'labels or dense scores with use_sigmoid=False', 'a tuple')
+            wrong('target', 'labels or dense scores with use_sigmoid=False', describe(target))
         if len(target) != 2 or not all(isinstance(part, Tensor) for part in target):
-            wrong(
-                'target', 'a tuple of two tensors (labels, quality)', _describe(target), TypeError
-            )
+            wrong('target', 'a tuple of two tensors (labels, quality)', describe(target), TypeError)
         labels, quality = target
         if quality.shape != lead:
-            wrong('target[1]', f'quality of shape {tuple(lead)}', _describe(quality))
+            wrong('target[1]', f'quality of shape {tuple(lead)}', describe(quality))
         if not (quality.is_floating_point() or _is_integral(quality)):
-            wrong('target[1]', 'real numbers', _describe(quality), TypeError)
+            wrong('target[1]', 'real numbers', describe(quality), TypeError)
         quality = quality.detach().reshape(-1)
         labels, valid = _check_labels(
             labels, 'target[0]', lead, num_classes, use_sigmoid, ignore_index
@@ -112,10 +110,10 @@ def check_target(
         _check_scores('target[1]', quality)
         return CheckedTarget(labels, quality, valid)
     if not isinstance(target, Tensor):
-        wrong('target', 'a tensor or a tuple of two tensors', _describe(target), TypeError)
+        wrong('target', 'a tensor or a tuple of two tensors', describe(target), TypeError)
     if target.shape == pred.shape:
         if target.is_complex():
-            wrong('target', 'real numbers', _describe(target), TypeError)
+            wrong('target', 'real numbers', describe(target), TypeError)
         dense = target.detach().reshape(-1, num_classes)
         _check_scores('target', dense)
         return CheckedTarget(None, dense, None)
@@ -133,9 +131,9 @@ def _check_labels(
 ) -> tuple[Tensor, Tensor | None]:
     if labels.shape != lead:
         dense = f', or dense scores of shape {(*lead, num_classes)}' if name == 'target' else ''
-        wrong(name, f'labels of shape {tuple(lead)}{dense}', _describe(labels))
+        wrong(name, f'labels of shape {tuple(lead)}{dense}', describe(labels))
     if not _is_integral(labels):
-        wrong(name, f'integer labels for shape {tuple(lead)}', _describe(labels), TypeError)
+        wrong(name, f'integer labels for shape {tuple(lead)}', describe(labels), TypeError)
     labels = labels.reshape(-1).long()
     valid = None if ignore_index is None else labels != ignore_index
     if labels.numel() and values_are_checked(labels):
@@ -163,11 +161,3 @@ def _check_scores(name: str, scores: Tensor) -> None:
 
 def _is_integral(tensor: Tensor) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f'{value.dtype} of shape {tuple(value.shape)}'
-    if isinstance(value, (tuple, list)):
-        return f'{type(value).__name__} of {[_describe(part) for part in value]}'
-    return type(value).__name__

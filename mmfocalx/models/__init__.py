@@ -1,5 +1,9 @@
 """Models that register in mmdet's scope; needs mmcv and mmdet."""
 
-from .dense_heads import FCOSHeadX, RetinaHeadX
+from mmfocalx import compat
+
+compat.require('mmdet')
+
+from .dense_heads import FCOSHeadX, RetinaHeadX  # noqa: E402
 
 __all__ = ['FCOSHeadX', 'RetinaHeadX']

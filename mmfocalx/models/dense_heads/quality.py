@@ -53,7 +53,7 @@ class QualityAwareHead:
                 'read it from the config, and without it add a background channel)',
                 loss_cls,
             )
-        super().__init__(*args, loss_cls=loss_cls, **kwargs)
+        super().__init__(*args, loss_cls=loss_cls, **kwargs)  # type: ignore[call-arg]
         self.quality = quality
         self.normalizer = normalizer
         if quality != 'none' and not _takes_quality(self.loss_cls):  # type: ignore[attr-defined]
