@@ -15,6 +15,8 @@ tools/make_env.sh upstream "$env"
 python=$env/bin/python
 rm -rf "$out"
 
+"$python" -m mmfocalx.datasets.digit_scenes
+
 echo "== train one epoch: tools/train.py"
 "$python" tools/train.py "$config" --work-dir "$out/train" "$@" \
     --cfg-options train_cfg.max_epochs=1 train_cfg.val_interval=1
