@@ -23,7 +23,9 @@ test_pipeline = [
     ),
 ]
 cells = dict(data_root=data_root, metainfo=metainfo, data_prefix=dict(img='images/'))
-train_dataloader = dict(dataset=dict(ann_file='train.json', pipeline=train_pipeline, **cells))
+train_dataloader = dict(
+    batch_size=4, dataset=dict(ann_file='train.json', pipeline=train_pipeline, **cells)
+)
 val_dataloader = dict(dataset=dict(ann_file='val.json', pipeline=test_pipeline, **cells))
 test_dataloader = dict(dataset=dict(ann_file='test.json', pipeline=test_pipeline, **cells))
 val_evaluator = dict(ann_file=f'{data_root}/val.json')

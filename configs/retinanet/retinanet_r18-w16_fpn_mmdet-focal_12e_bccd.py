@@ -1,8 +1,8 @@
 _base_ = [
     '../_base_/models/retinanet_r18-w16_fpn.py',
     '../_base_/datasets/bccd.py',
-    '../_base_/schedules/adamw_16e.py',
-    '../_base_/losses/focal.py',
+    '../_base_/schedules/adamw_12e.py',
+    '../_base_/losses/mmdet_focal.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(

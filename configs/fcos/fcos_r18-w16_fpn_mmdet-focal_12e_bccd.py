@@ -1,7 +1,7 @@
 _base_ = [
     '../_base_/models/fcos_r18-w16_fpn.py',
     '../_base_/datasets/bccd.py',
-    '../_base_/schedules/adamw_16e.py',
+    '../_base_/schedules/adamw_12e.py',
     '../_base_/losses/mmdet_focal.py',
     '../_base_/default_runtime.py',
 ]
