@@ -34,7 +34,8 @@ class DenseClsLoss(nn.Module):
         ignore_index: label of rows with zero loss and gradient that no mean counts.
         label_smoothing: s in [0, 1); y(1-s) + s/2 replaces the score y (softmax: s/C).
         ohem_ratio: share in (0, 1] of the entries to keep, the largest of the unreduced loss.
-        fused: 'auto', True or False; whether value and gradient are computed in one pass.
+        fused: whether value and gradient are computed in one pass: 'auto' or False. This version
+            has no such pass yet, so True is refused.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
@@ -75,7 +76,7 @@ class DenseClsLoss(nn.Module):
         if ohem_ratio is not None and check_number('ohem_ratio', ohem_ratio, 0, 1) == 0:
             wrong('ohem_ratio', 'above 0', ohem_ratio)
         self.ohem_ratio = ohem_ratio
-        check_choice('fused', fused, ('auto', True, False))
+        check_choice('fused', fused, ('auto', False))
         self.fused = fused
 
     def elementwise(self, x: Tensor, t: Target) -> Tensor:
