@@ -18,7 +18,7 @@ class MALossX(DenseClsLoss):
 
     Args:
         gamma: exponent >= 0 of the quality of positives and of the probability of negatives.
-        alpha: weight >= 0 of negatives, one number or one per class, or None.
+        alpha: weight in [0, 1] of negatives, one number or one per class, or None.
         kwargs: see :class:`DenseClsLoss`.
 
     Raises:
