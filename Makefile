@@ -23,6 +23,7 @@ clean:  ## Remove what was built or cached; data, trained models and environment
 	find mmfocalx configs tools tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Made last, so that an interrupted set-up is taken up again.
-$(READY): setup.py mmfocalx/compat.py tools/make_env.sh
+$(READY): setup.py mmfocalx/compat.py tools/make_env.sh tests/peers.txt
 	tools/make_env.sh fork .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r tests/peers.txt
 	touch $@
