@@ -190,7 +190,7 @@ def _render_scene(split: Split, rng: np.random.Generator) -> tuple[Array, list[t
 def _background(rng: np.random.Generator) -> Array:
     """Coloured noise of several scales around a mean colour, ``(H, W, 3)`` float32."""
     size = (SCENE_SIZE, SCENE_SIZE)
-    mean = rng.uniform(60, 195) + rng.normal(0, 25, 3)
+    mean = rng.uniform(120, 210) + rng.normal(0, 20, 3)
     scene = np.tile(mean.astype(np.float32), (*size, 1))
     for cells, strength in ((2, 16), (6, 10), (24, 7), (96, 5)):
         stretched = (cells, max(2, round(cells * rng.uniform(0.3, 1))))
@@ -237,11 +237,8 @@ def _covered_share(a: Box, b: Box) -> float:
 
 
 def _ink_colour(region: Array, rng: np.random.Generator) -> Array:
-    """A colour clearly lighter or darker than the background below the digit."""
-    below = region.mean((0, 1))
-    lighter = below.mean() < rng.uniform(90, 165)
-    contrast = rng.uniform(80, 140) + rng.uniform(-20, 20, 3)
-    return (below + contrast if lighter else below - contrast).clip(0, 255)
+    """A colour clearly darker than the background below the digit."""
+    return (region.mean((0, 1)) - rng.uniform(80, 120) + rng.uniform(-20, 20, 3)).clip(0, 255)
 
 
 def main() -> None:

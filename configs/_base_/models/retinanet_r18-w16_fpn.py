@@ -28,6 +28,7 @@ model = dict(
         in_channels=48,
         feat_channels=48,
         stacked_convs=2,
+        norm_cfg=dict(type='GN', num_groups=8, requires_grad=True),
         anchor_generator=dict(
             type='AnchorGenerator',
             octave_base_scale=3,
