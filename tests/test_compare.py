@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import multiprocessing.context
 import os
 import random
 import signal
@@ -16,7 +18,7 @@ import pytest
 
 import stub_tools
 import tiny_detection
-from mmfocalx.analysis.compare import parse_args
+from mmfocalx.analysis.compare import main, parse_args
 from mmfocalx.analysis.processes import locked
 from mmfocalx.analysis.runs import ChangedRunError, Run, execute
 
@@ -167,23 +169,40 @@ def test_directory_in_use_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def compare(tmp_path: Path, tools: Path, out: str, *more: str) -> subprocess.Popen[str]:
+@pytest.fixture(scope='module')
+def server() -> multiprocessing.context.BaseContext:
+    """Starts comparisons as processes of their own, with the slow imports done once."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['mmfocalx.analysis.compare'])
+    return context
+
+
+def compare_in_this_process(tools: Path, arguments: list[str], log: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with log.open('w') as sys.stdout:
+        sys.stderr = sys.stdout
+        sys.exit(main(tools, arguments))
+
+
+def compare(server, tmp_path: Path, tools: Path, out: str, *more: str):
+    """A comparison of a.py and b.py with two seeds, under way."""
     configs = [str(tmp_path / f'{name}.py') for name in 'ab']
     arguments = [*configs, '--seeds', '0', '1', '--out', str(tmp_path / out), *more]
-    code = (
-        'import sys; sys.path.insert(0, sys.argv.pop(1)); from pathlib import Path;'
-        'from mmfocalx.analysis.compare import main;'
-        'sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))'
+    process = server.Process(
+        target=compare_in_this_process, args=(tools, arguments, tmp_path / f'{out}.log')
     )
-    return subprocess.Popen(
-        [sys.executable, '-c', code, str(ROOT), str(tools), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    process.start()
+    return process
+
+
+def exit_code(process, tmp_path: Path, out: str) -> tuple[int, str]:
+    process.join(timeout=600)
+    return process.exitcode, (tmp_path / f'{out}.log').read_text()
 
 
 def wait_for(tmp_path: Path, out: str, epochs: int) -> None:
     """Until the runs have gone through so many epochs in all."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while epochs_in(tmp_path, out) < epochs:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -201,28 +220,26 @@ def final_numbers(tmp_path: Path, out: str) -> list:
 
 
 def test_killed_three_times_the_table_equals_an_uninterrupted_one(
-    tmp_path: Path, data: Path, tools: Path
+    tmp_path: Path, data: Path, tools: Path, server
 ) -> None:
     for name, step in (('a', 0.1), ('b', 0.3)):
         stub_tools.write_config(tmp_path / f'{name}.py', data, step=step)
-    whole = compare(tmp_path, tools, 'whole')
-    output = whole.communicate(timeout=300)[0]
-    assert whole.returncode == 0, output
+    code, output = exit_code(compare(server, tmp_path, tools, 'whole'), tmp_path, 'whole')
+    assert code == 0, output
 
     seed = random.randrange(10**6)
     points = sorted(random.Random(seed).sample(range(1, 20), 3))
     for point in points:
-        process = compare(tmp_path, tools, 'killed')
+        process = compare(server, tmp_path, tools, 'killed')
         wait_for(tmp_path, 'killed', point)
         process.kill()
-        process.wait()
+        process.join()
         time.sleep(0.3)
         before = epochs_in(tmp_path, 'killed')
         time.sleep(0.4)
         assert epochs_in(tmp_path, 'killed') == before, 'a training outlived its comparison'
-    last = compare(tmp_path, tools, 'killed')
-    output = last.communicate(timeout=300)[0]
-    assert last.returncode == 0, output
+    code, output = exit_code(compare(server, tmp_path, tools, 'killed'), tmp_path, 'killed')
+    assert code == 0, output
     assert final_numbers(tmp_path, 'killed') == final_numbers(tmp_path, 'whole'), (seed, points)
     for out in ('killed', 'whole'):
         report = (tmp_path / out / 'report.html').read_text()
@@ -231,15 +248,15 @@ def test_killed_three_times_the_table_equals_an_uninterrupted_one(
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_interrupt_ends_the_children(
-    tmp_path: Path, data: Path, tools: Path, number: signal.Signals
+    tmp_path: Path, data: Path, tools: Path, server, number: signal.Signals
 ) -> None:
     for name in 'ab':
         stub_tools.write_config(tmp_path / f'{name}.py', data)
-    process = compare(tmp_path, tools, 'out', '--jobs', '2')
+    process = compare(server, tmp_path, tools, 'out', '--jobs', '2')
     wait_for(tmp_path, 'out', 2)
-    process.send_signal(number)
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number], output
+    os.kill(process.pid, number)
+    code, output = exit_code(process, tmp_path, 'out')
+    assert code == {signal.SIGTERM: 143, signal.SIGINT: 130}[number], output
     assert 'Traceback' not in output
     before = epochs_in(tmp_path, 'out')
     time.sleep(0.4)
@@ -266,7 +283,7 @@ def test_real_detector_from_training_to_report(tmp_path: Path, data: Path) -> No
     command = [sys.executable, str(ROOT / 'tools' / 'compare.py'), str(tmp_path / 'a.py'),
                '--seeds', '3', '--out', str(tmp_path / 'out')]  # fmt: skip
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, timeout=600,
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=1200,
         env={**os.environ, 'OMP_NUM_THREADS': '1'}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
