@@ -128,6 +128,12 @@ CASES = [
     ),
     Case('IABCELossX', ({}, {'alpha': 0.75, 'gamma': 1.5}), half_gamma={'gamma': 0.5}),
     Case(
+        'PositionSupervisedLossX',
+        ({}, *alphas(None, PER_CLASS), {'gamma': 3.0, 'exponent': 0.5}, {'gamma': 0.0}),
+        half_gamma={'gamma': 0.5},
+        per_class_alpha=True,
+    ),
+    Case(
         'EqualizedFocalLossX',
         ({}, {'scale_factor': 2.0}, *alphas(None, PER_CLASS, gamma=1.0)),
         half_gamma={'gamma': 0.5},

@@ -114,6 +114,13 @@ def equalized_focal(e: Entry, kw: State, state: State) -> float:
     return gamma_c / kw['gamma'] * alpha_factor(e, kw) * modulation * bce(e.x, e.y)
 
 
+def position_supervised(e: Entry, kw: State, state: State) -> float:
+    alpha = 0.5 if kw['alpha'] is None else per_class(kw['alpha'], e.c)
+    balance = (alpha if e.positive else 1 - alpha) * (2 if kw['alpha'] is None else 1)
+    y = e.y ** kw['exponent'] if e.positive else e.y
+    return balance * quality_focal(e._replace(y=y), {'beta': kw['gamma']}, state)
+
+
 def slide_weight(y: float, mu: float) -> float:
     if y <= mu - 0.1:
         return 1.0
@@ -163,6 +170,9 @@ FORMULAS: dict[str, Formula] = {
     'AsymmetricLossX': Formula(asymmetric, {'gamma_pos': 1.0, 'gamma_neg': 4.0, 'clip': 0.05}),
     'MALossX': Formula(matchability_aware, {'gamma': 1.5, 'alpha': None}),
     'IABCELossX': Formula(iou_aware_bce, {'alpha': 0.25, 'gamma': 2.0}),
+    'PositionSupervisedLossX': Formula(
+        position_supervised, {'gamma': 2.0, 'alpha': 0.25, 'exponent': 2.0}
+    ),
     'EqualizedFocalLossX': Formula(
         equalized_focal, {'gamma': 2.0, 'alpha': 0.25, 'scale_factor': 8.0}
     ),

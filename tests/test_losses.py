@@ -81,6 +81,7 @@ EQUAL_TO_BCE: list[tuple[str, dict[str, Any]]] = [
     ('MALossX', {'gamma': 0.0}),
     ('IABCELossX', {'alpha': 0.0, 'gamma': 0.0}),
     ('VarifocalLossX', {'alpha': 1.0, 'gamma': 0.0}),
+    ('PositionSupervisedLossX', {'gamma': 0.0, 'alpha': None}),
 ]
 
 

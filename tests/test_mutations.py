@@ -135,12 +135,13 @@ def gradient(case: Case) -> None:
     check_gradient(case, {}, make_batch(case, 'tuple'))
 
 
-BINARY_DECISION = {'VarifocalLossX', 'MALossX', 'IABCELossX'}
+BINARY_DECISION = {'VarifocalLossX', 'MALossX', 'IABCELossX', 'PositionSupervisedLossX'}
 DETACHED = {'MALossX', 'IABCELossX'}
 THROUGH_POWER = {
     'FocalLossX',
     'VarifocalLossX',
     'QualityFocalLossX',
+    'PositionSupervisedLossX',
     'PolyFocalLossX',
     'AsymmetricLossX',
     'IABCELossX',

@@ -9,6 +9,7 @@ from .focal_eiou import FocalEIoULossX
 from .iou_aware_bce import IABCELossX
 from .matchability_aware import MALossX
 from .poly_focal import PolyFocalLossX
+from .position_supervised import PositionSupervisedLossX
 from .quality_focal import QualityFocalLossX
 from .slide import SlideLossX
 from .varifocal import VarifocalLossX
@@ -23,6 +24,7 @@ __all__ = [
     'IABCELossX',
     'MALossX',
     'PolyFocalLossX',
+    'PositionSupervisedLossX',
     'QualityFocalLossX',
     'SlideLossX',
     'VarifocalLossX',

@@ -168,6 +168,27 @@ def iou_aware_bce(x: Tensor, t: Target, *, alpha: float = 0.25, gamma: float = 2
     )
 
 
+def position_supervised(
+    x: Tensor,
+    t: Target,
+    *,
+    gamma: float = 2.0,
+    alpha: PerClass | None = 0.25,
+    exponent: float = 2.0,
+) -> Tensor:
+    r"""Position-supervised loss, Liu et al. 2023 (Stable-DINO), https://arxiv.org/abs/2304.04742.
+
+    .. math::
+        \alpha |q^k - p|^\gamma \, \mathrm{BCE}(x, q^k) \text{ for positives}, \quad
+        (1 - \alpha) p^\gamma \, \mathrm{BCE}(x, 0) \text{ for negatives}
+
+    with exponent k: quality focal loss of a sharpened quality, with class balance.
+    """
+    sharpened = torch.where(t.positive, power(t.score, exponent), t.score)
+    loss = quality_focal(x, Target(sharpened, t.quality), beta=gamma)
+    return loss * alpha_factor(t.positive.to(x.dtype), alpha)
+
+
 def slide_weight(quality: Tensor, mean_quality: Tensor) -> Tensor:
     r"""Weight of the slide loss, Yu et al. 2022 (YOLO-FaceV2), https://arxiv.org/abs/2208.02019.
 
