@@ -6,7 +6,5 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    bbox_head=dict(
-        num_classes=_base_.num_classes, quality=_base_.quality, loss_cls=_base_.loss_cls
-    )
+    bbox_head=dict(num_classes=_base_.num_classes, quality=_base_.quality, loss_cls=_base_.loss_cls)
 )
