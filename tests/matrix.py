@@ -1,14 +1,23 @@
-"""Which loss fits which dense head of mmdet; ``python tests/matrix.py`` prints docs/heads.md."""
+"""Which loss fits which dense head of mmdet.
+
+``PYTHONPATH=tests python -m matrix`` writes docs/heads.md.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from matrix_heads import DENSE, ENTRIES, HEADS, LABELS, QUALITY, Head
-
 import mmfocalx.losses
+from matrix_detr_heads import DETR_HEADS
+from matrix_head import DENSE, ENTRIES, LABELS, QUALITY, Head
+from matrix_label_heads import LABEL_HEADS
+from matrix_score_heads import SCORE_HEADS
+
+HEADS = (*LABEL_HEADS, *SCORE_HEADS, *DETR_HEADS)
+PAGE = Path(__file__).parents[1] / 'docs' / 'heads.md'
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,7 @@ def misfit(head: Head, loss: Loss) -> str:
 PAIRS = [(head, loss) for head in HEADS for loss in LOSSES]
 FITTING = [pair for pair in PAIRS if not misfit(*pair)]
 MISFITS = [pair for pair in PAIRS if misfit(*pair)]
+WITH_BOXES = [head for head in HEADS if head.box_loss]
 
 
 def cell(head: Head, loss: Loss, notes: list[str]) -> str:
@@ -132,20 +142,23 @@ def table(heads: Iterable[Head], notes: list[str]) -> list[str]:
 INTRODUCTION = """\
 # Which loss fits which head of mmdet
 
-Every dense head of mmdet that calls `loss_cls(pred, target, weight, avg_factor=...)` takes the losses of this
-package by config alone. `tests/test_matrix.py` takes a training step with every pair below and
-writes down what the head hands over; this page is printed from the same data by
-`python tests/matrix.py`.
+Every dense head of mmdet that calls `loss_cls(pred, target, weight, avg_factor=...)` takes the
+losses of this package by config alone. `tests/test_matrix.py` takes a training step with every
+pair below and checks what the head hands over; this page is written from the same data by
+`PYTHONPATH=tests python -m matrix`.
 
 {heads} rows, {pairs} pairs: {fitting} fit, {misfits} do not.
 
 - ✓ fits
-- ○ runs, but the head hands over hard labels, so that a quality-aware loss takes every quality as 1
-  (SlideLossX then weighs nothing). `RetinaHeadX` and `FCOSHeadX` of this package hand over the quality
+- ○ runs, but the head hands over hard labels: a quality-aware loss takes every quality as 1
+  (SlideLossX then weighs nothing). `RetinaHeadX` and `FCOSHeadX` hand over the quality
 - [n] does not fit, see the reasons below
 
 `use_sigmoid=True` is spelled out in every config: mmdet's heads read it from there.
 """
+BOXES = """\
+FocalEIoULossX takes the place of the IoU loss (`loss_bbox`, in the DETR family `loss_iou`) in {}.
+It fits wherever decoded boxes are handed over; with anchors that needs `reg_decoded_bbox=True`."""
 FORMS = {
     LABELS: 'integer labels',
     QUALITY: 'labels and a quality for each, `(labels, quality)`',
@@ -176,7 +189,14 @@ def document() -> str:
         lines += [*notes_on(heads), '']
     lines += ['## Why a pair does not fit', '']
     lines += [f'{number}. {reason}' for number, reason in enumerate(notes, 1)]
-    lines += ['', '## Heads that no loss of this package fits', '', '| head | reason |', '|---|---|']
+    lines += ['', '## Boxes', '', BOXES.format(', '.join(head.id for head in WITH_BOXES))]
+    lines += [
+        '',
+        '## Heads that no loss of this package fits',
+        '',
+        '| head | reason |',
+        '|---|---|',
+    ]
     lines += [f'| {row.type} | {row.reason} |' for row in OUTSIDE]
     lines += ['', '## Heads that were not run', '', '| head | reason |', '|---|---|']
     lines += [f'| {name} | {reason} |' for name, reason in NOT_RUN.items()]
@@ -184,4 +204,4 @@ def document() -> str:
 
 
 if __name__ == '__main__':
-    print(document(), end='')
+    PAGE.write_text(document(), encoding='utf-8')

@@ -23,9 +23,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def samples(
-    labels: tuple[tuple[int, ...], ...] = LABELS, with_masks: bool = False
-) -> list[Any]:
+def samples(labels: tuple[tuple[int, ...], ...] = LABELS, with_masks: bool = False) -> list[Any]:
     import numpy as np
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
@@ -43,9 +41,7 @@ def samples(
                 img_id=index,
             )
         )
-        sample.gt_instances = InstanceData(
-            bboxes=torch.tensor(boxes), labels=torch.tensor(classes)
-        )
+        sample.gt_instances = InstanceData(bboxes=torch.tensor(boxes), labels=torch.tensor(classes))
         if with_masks:
             masks = np.zeros((len(boxes), IMAGE, IMAGE), dtype=np.uint8)
             for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
@@ -196,4 +192,3 @@ def on_text(head: nn.Module, strides: tuple[int, ...]) -> dict[str, Any]:
         batch,
         denoising(),
     )
-
