@@ -11,7 +11,7 @@ from .reduction import REDUCTIONS, check_avg_factor, check_weight, reduce, resol
 
 @MODELS.register_module()
 class FocalEIoULossX(nn.Module):
-    """Focal-EIoU loss of boxes, Zhang et al. 2022, https://arxiv.org/abs/2101.08158, eq. 12.
+    """Focal-EIoU loss of boxes, Zhang et al. 2022, https://arxiv.org/abs/2101.08158.
 
     Args:
         gamma: exponent >= 0 of the IoU, through which no gradient passes.

@@ -87,7 +87,7 @@ def varifocal(
 
 
 def quality_focal(x: Tensor, t: Target, *, beta: float = 2.0) -> Tensor:
-    r"""Quality focal loss, Li et al. 2020, https://arxiv.org/abs/2006.04388, eq. 5.
+    r"""Quality focal loss, Li et al. 2020, https://arxiv.org/abs/2006.04388, eq. 2.
 
     .. math:: |y - p|^\beta \, \mathrm{BCE}(x, y)
     """
@@ -102,7 +102,7 @@ def poly_focal(
     alpha: PerClass | None = 0.25,
     epsilon: float = 1.0,
 ) -> Tensor:
-    r"""Poly-1 focal loss, Leng et al. 2022, https://arxiv.org/abs/2204.12511, eq. 5 on focal loss.
+    r"""Poly-1 focal loss, Leng et al. 2022, https://arxiv.org/abs/2204.12511, its Poly-1 form.
 
     .. math:: \mathrm{focal}(x, y) + \epsilon \, \alpha_t (1-p_t)^{\gamma+1}
     """
@@ -137,7 +137,7 @@ def asymmetric(
 def matchability_aware(
     x: Tensor, t: Target, *, gamma: float = 1.5, alpha: PerClass | None = None
 ) -> Tensor:
-    r"""Matchability-aware loss, Huang et al. 2025 (DEIM), https://arxiv.org/abs/2412.04234, eq. 4.
+    r"""Matchability-aware loss, Huang et al. 2025 (DEIM), https://arxiv.org/abs/2412.04234.
 
     .. math::
         \mathrm{BCE}(x, q^\gamma) \text{ for positives}, \quad
@@ -153,7 +153,7 @@ def matchability_aware(
 
 
 def iou_aware_bce(x: Tensor, t: Target, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    r"""IoU-aware BCE, Cai et al. 2024 (Align-DETR), https://arxiv.org/abs/2304.07527, eq. 3 and 4.
+    r"""IoU-aware BCE, Cai et al. 2024 (Align-DETR), https://arxiv.org/abs/2304.07527.
 
     .. math::
         \mathrm{BCE}(x, t), \; t = \max(p^\alpha q^{1-\alpha}, 0.01) \text{ for positives}, \quad
@@ -192,7 +192,7 @@ def position_supervised(
 def slide_weight(quality: Tensor, mean_quality: Tensor) -> Tensor:
     r"""Weight of the slide loss, Yu et al. 2022 (YOLO-FaceV2), https://arxiv.org/abs/2208.02019.
 
-    Equation 7: 1 up to :math:`\mu - 0.1`, :math:`e^{1-\mu}` up to :math:`\mu`, then
+    1 up to :math:`\mu - 0.1`, :math:`e^{1-\mu}` up to :math:`\mu`, then
     :math:`e^{1-y}`.
     """
     near = torch.where(quality < mean_quality, mean_quality, quality)
@@ -208,7 +208,7 @@ def equalized_focal(
     alpha: PerClass | None = 0.25,
     scale_factor: float = 8.0,
 ) -> Tensor:
-    r"""Equalized focal loss, Li et al. 2022, https://arxiv.org/abs/2201.02593, eq. 4 to 6.
+    r"""Equalized focal loss, Li et al. 2022, https://arxiv.org/abs/2201.02593, its EFL.
 
     .. math:: \frac{\gamma_c}{\gamma} \mathrm{focal}(x, y; \gamma_c), \quad
         \gamma_c = \gamma + s (1 - g_c)

@@ -13,7 +13,7 @@ from .targets import Target
 
 @MODELS.register_module()
 class QualityFocalLossX(DenseClsLoss):
-    """Quality focal loss, Li et al. 2020, https://arxiv.org/abs/2006.04388, eq. 5.
+    """Quality focal loss, Li et al. 2020, https://arxiv.org/abs/2006.04388, eq. 2.
 
     Sums over the classes, so that a plain mean divides by the number of predictions.
 
