@@ -47,7 +47,7 @@ setup(
         'fork': pins('fork'),
         'upstream': pins('upstream'),
         'demo': ['matplotlib', 'pillow', 'scikit-learn'],
-        'metrics': ['hotcoco', 'scipy'],
+        'metrics': ['hotcoco', 'jinja2', 'matplotlib', 'pillow', 'scipy', 'tqdm'],
         'dev': ['hypothesis', 'mypy>=2,<3', 'pytest>=8', 'pytest-xdist', 'ruff>=0.17,<0.18'],
     },
     classifiers=[
