@@ -21,49 +21,44 @@ test_pipeline = [
     ),
 ]
 
+digits = dict(type='CheckedCocoDataset', data_root=data_root, metainfo=metainfo)
+in_order = dict(
+    batch_size=16,
+    num_workers=0,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+)
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='CheckedCocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
         ann_file='annotations/train.json',
         data_prefix=dict(img='train/'),
         filter_cfg=dict(filter_empty_gt=False),
         pipeline=train_pipeline,
+        **digits,
     ),
 )
 val_dataloader = dict(
-    batch_size=16,
-    num_workers=0,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CheckedCocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
         ann_file='annotations/val.json',
         data_prefix=dict(img='val/'),
         test_mode=True,
         pipeline=test_pipeline,
+        **digits,
     ),
+    **in_order,
 )
 test_dataloader = dict(
-    batch_size=16,
-    num_workers=0,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CheckedCocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
         ann_file='annotations/test.json',
         data_prefix=dict(img='test/'),
         test_mode=True,
         pipeline=test_pipeline,
+        **digits,
     ),
+    **in_order,
 )
 val_evaluator = dict(type='CocoMetric', ann_file=f'{data_root}/annotations/val.json', metric='bbox')
 test_evaluator = dict(
