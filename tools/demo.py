@@ -46,6 +46,8 @@ def draw_curve(work_dir: Path) -> Path:
 
 def draw_detections(predictions: Path, target: Path, columns: int = 4, rows: int = 2) -> Path:
     """The first test images with the boxes found (coloured) and annotated (white)."""
+    from mmcv.ops import nms
+
     annotations = json.loads((DATA / 'annotations/test.json').read_text())
     names = [category['name'] for category in annotations['categories']]
     results = {result['img_id']: result for result in pickle.loads(predictions.read_bytes())}
@@ -60,12 +62,9 @@ def draw_detections(predictions: Path, target: Path, columns: int = 4, rows: int
                 x, y, w, h = truth['bbox']
                 axes.add_patch(Rectangle((x, y), w, h, fill=False, color=TRUTH, lw=2.5))
         found = results[image['id']]['pred_instances']
-        for box, score, label in zip(
-            found['bboxes'].tolist(),
-            found['scores'].tolist(),
-            found['labels'].tolist(),
-            strict=True,
-        ):
+        _, best = nms(found['bboxes'], found['scores'], iou_threshold=0.6)  # over all classes
+        columns_of = (found[key][best].tolist() for key in ('bboxes', 'scores', 'labels'))
+        for box, score, label in zip(*columns_of, strict=True):
             if score >= SHOWN_SCORE:
                 x0, y0, x1, y1 = box
                 axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color=FOUND))
@@ -96,7 +95,7 @@ def main() -> None:
     predictions = work_dir / 'predictions.pkl'
     run('tools/test.py', CONFIG, checkpoint, '--work-dir', work_dir / 'test', '--out', predictions)
     print(f'Training curve: {draw_curve(work_dir)}')
-    print(f'Detections:     {draw_detections(predictions, work_dir / "detections.png")}')
+    print(f'Detections:     {draw_detections(predictions, work_dir / "detections.jpg")}')
 
 
 if __name__ == '__main__':
