@@ -46,7 +46,7 @@ case $stack in
     *) fail "expected the stack 'fork' or 'upstream', but got '$stack'" ;;
 esac
 if [ -z "$(installed_version $mmcv)" ]; then
-    echo "make_env: without a wheel at hand, $mmcv is now compiled: about 10 minutes on 2 cores."
+    echo "make_env: without a wheel at hand, $mmcv is now compiled, which takes a while."
 fi
 # No isolation: mmcv compiles against the torch of this environment. No debug symbols: 84 MB less.
 PATH="$(realpath "$env")/bin:$PATH" CFLAGS="-g0 ${CFLAGS:-}" MAX_JOBS=${MAX_JOBS:-$(nproc)} \

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .checks import check_bool, check_choice, check_number, check_per_class, describe, wrong
 from .reduction import (
-    REDUCTIONS,
+    ReducedLoss,
     check_avg_factor,
     check_weight,
     hardest,
@@ -21,7 +21,7 @@ from .targets import CheckedTarget, Target, TargetLike, check_target
 PROBABILITY_EPS = 1e-6
 
 
-class DenseClsLoss(nn.Module):
+class DenseClsLoss(ReducedLoss):
     """Base of the classification losses: a subclass adds its formula, :meth:`elementwise`.
 
     Args:
@@ -56,16 +56,13 @@ class DenseClsLoss(nn.Module):
         ohem_ratio: float | None = None,
         fused: str | bool = 'auto',
     ) -> None:
-        super().__init__()
+        super().__init__(reduction, loss_weight)
         self.use_sigmoid = check_bool('use_sigmoid', use_sigmoid)
         if not use_sigmoid and not self.supports_softmax:
             wrong(
                 'use_sigmoid', f'True for {type(self).__name__}, which has no softmax form', False
             )
-        check_choice('reduction', reduction, REDUCTIONS)
         self.sums_classes = self.sums_classes or not use_sigmoid
-        self.reduction = reduction
-        self.loss_weight = check_number('loss_weight', loss_weight)
         self.activated = check_bool('activated', activated)
         if ignore_index is not None and type(ignore_index) is not int:
             wrong('ignore_index', 'an integer or None', ignore_index, TypeError)

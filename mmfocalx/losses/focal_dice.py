@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import torch
 from mmengine.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
-from .checks import check_bool, check_choice, check_number, describe, wrong
+from .checks import check_bool, check_number, describe, wrong
 from .functional import focal
-from .reduction import REDUCTIONS, check_avg_factor, check_weight, reduce, resolve_reduction
+from .reduction import ReducedLoss, check_avg_factor, check_weight, reduce, resolve_reduction
 from .targets import Target, check_target
 
 
 @MODELS.register_module()
-class FocalDiceLossX(nn.Module):
+class FocalDiceLossX(ReducedLoss):
     """Focal plus dice loss of masks, one value per sample.
 
     Focal: Lin et al. 2017, https://arxiv.org/abs/1708.02002, eq. 5, its mean over the mask;
@@ -43,7 +43,7 @@ class FocalDiceLossX(nn.Module):
         reduction: str = 'mean',
         loss_weight: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(reduction, loss_weight)
         if not check_bool('use_sigmoid', use_sigmoid):
             wrong('use_sigmoid', 'True for FocalDiceLossX, which has no softmax form', use_sigmoid)
         self.use_sigmoid = use_sigmoid
@@ -54,9 +54,6 @@ class FocalDiceLossX(nn.Module):
         if check_number('smooth', smooth, low=0) == 0:
             wrong('smooth', 'above 0', smooth)
         self.smooth = smooth
-        check_choice('reduction', reduction, REDUCTIONS)
-        self.reduction = reduction
-        self.loss_weight = check_number('loss_weight', loss_weight)
 
     def forward(
         self,

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import torch
 from mmengine.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
-from .checks import check_choice, check_number, describe, wrong
+from .checks import check_number, describe, wrong
 from .functional import power
-from .reduction import REDUCTIONS, check_avg_factor, check_weight, reduce, resolve_reduction
+from .reduction import ReducedLoss, check_avg_factor, check_weight, reduce, resolve_reduction
 
 
 @MODELS.register_module()
-class FocalEIoULossX(nn.Module):
+class FocalEIoULossX(ReducedLoss):
     """Focal-EIoU loss of boxes, Zhang et al. 2022, https://arxiv.org/abs/2101.08158.
 
     Args:
@@ -31,14 +31,11 @@ class FocalEIoULossX(nn.Module):
         reduction: str = 'mean',
         loss_weight: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(reduction, loss_weight)
         self.gamma = check_number('gamma', gamma, low=0)
         if check_number('eps', eps, low=0) == 0:
             wrong('eps', 'above 0', eps)
         self.eps = eps
-        check_choice('reduction', reduction, REDUCTIONS)
-        self.reduction = reduction
-        self.loss_weight = check_number('loss_weight', loss_weight)
 
     def forward(
         self,

@@ -5,12 +5,30 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checks import check_choice, check_number, wrong
 
 REDUCTIONS = ('none', 'mean', 'sum')
 AVG_FACTOR_EPS = torch.finfo(torch.float32).eps
+
+
+class ReducedLoss(nn.Module):
+    """What every loss has: a reduction and a factor of the result.
+
+    Args:
+        reduction: 'none', 'mean' or 'sum'.
+        loss_weight: factor of the result.
+
+    Raises:
+        TypeError, ValueError: for an argument of the wrong type or value, naming it.
+    """
+
+    def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
+        super().__init__()
+        check_choice('reduction', reduction, REDUCTIONS)
+        self.reduction = reduction
+        self.loss_weight = check_number('loss_weight', loss_weight)
 
 
 def resolve_reduction(reduction: str, override: str | None, avg_factor: object) -> str:
