@@ -1,4 +1,7 @@
-"""Checkpoints and command lines. Importing it lets PyTorch's restricted loader read MMEngine's."""
+"""Checkpoints, command lines and hooks.
+
+Importing it lets PyTorch's restricted loader read checkpoints of MMEngine.
+"""
 
 from mmfocalx import compat
 
@@ -11,10 +14,12 @@ from mmfocalx.engine.checkpoint import (  # noqa: E402
     is_whole,
     newest_whole_checkpoint,
 )
+from mmfocalx.engine.loss_signals import LossSignalsHook  # noqa: E402
 
 allow_mmengine_types()
 
 __all__ = [
+    'LossSignalsHook',
     'TornCheckpointError',
     'UntrustedCheckpointError',
     'allow_mmengine_types',
