@@ -135,12 +135,11 @@ def test_signals_over_levels(name, ohem_ratio):
     formula, settings = SIGMOID[name]
     model = nn.ModuleDict({'cls': MODELS.build({'type': name, **settings})})
     loss = model['cls']
-    loss.ignore_index, loss.ohem_ratio, loss.loss_weight = -1, ohem_ratio, 3.0
+    loss.ignore_index, loss.ohem_ratio, loss.loss_weight = 1, ohem_ratio, 3.0
     qualities, positives, entries, calls = [], [], [], []
     for seed, rows in enumerate((40, 17)):
         x, labels, quality, weight = level(rows, seed)
-        labels[::5] = -1
-        valid = (labels >= 0).numpy()
+        valid = (labels != 1).numpy()
         y = np.where(labels[:, None].numpy() == np.arange(CLASSES), quality[:, None].numpy(), 0)
         unreduced = (formula(x.numpy(), y) * weight[:, None].numpy())[valid]
         if ohem_ratio is not None:
@@ -160,14 +159,16 @@ def test_signals_over_levels(name, ohem_ratio):
 
 
 def test_softmax_counts_the_last_channel_as_background():
-    model = nn.ModuleDict({'cls': MODELS.build(dict(type='FocalLossX', use_sigmoid=False))})
+    config = dict(type='FocalLossX', use_sigmoid=False, ignore_index=1)
+    model = nn.ModuleDict({'cls': MODELS.build(config)})
     x, labels, *_ = level(60, 5, CLASSES + 1)
-    y = np.eye(CLASSES + 1)[labels.numpy()]
-    entries = softmax_focal(x.numpy(), y).ravel()
+    counted = labels != 1
+    y = np.eye(CLASSES + 1)[labels[counted].numpy()]
+    entries = softmax_focal(x[counted].numpy(), y).ravel()
     positive = (y > 0) & (np.arange(CLASSES + 1) < CLASSES)
     expected = expected_signals(y.ravel(), positive.ravel(), entries)
-    ((_, scalars),) = sample(model, lambda: model['cls'](x, labels))
     assert expected['mean_positive_quality'] == 1
+    ((_, scalars),) = sample(model, lambda: model['cls'](x, labels))
     assert list(scalars.values()) == pytest.approx(list(expected.values()), rel=1e-6)
 
 
@@ -180,9 +181,10 @@ def test_precisions_and_no_gradient(dtype):
 
     def call():
         with torch.no_grad():
-            model['cls'](pred=p, target=labels)
+            model['cls'](pred=p, target=(labels, quality))
 
-    y = np.array([[0.0, 1, 0], [0, 0, 0]])
+    quality = torch.tensor([0.7, 0.0])
+    y = np.array([[0, 0.7, 0], [0, 0, 0]])
     entries = focal(np.log(p.double().numpy() / (1 - p.double().numpy())), y)
     expected = expected_signals(y.ravel(), y.ravel() > 0, entries.ravel())
     ((_, scalars),) = sample(model, call)
@@ -198,7 +200,7 @@ def test_equal_negatives_count_fully():
 
 
 def test_undefined_signals_are_left_out():
-    model = nn.ModuleDict({'cls': MODELS.build(dict(type='FocalLossX', ignore_index=9))})
+    model = nn.ModuleDict({'cls': MODELS.build(dict(type='FocalLossX', ignore_index=1))})
     background = torch.full((4,), CLASSES)
     ((_, scalars),) = sample(model, lambda: model['cls'](torch.zeros(4, CLASSES), background))
     assert set(scalars) == {
@@ -206,7 +208,7 @@ def test_undefined_signals_are_left_out():
         'loss_signals/cls/effective_hard_negatives',
     }
     assert scalars['loss_signals/cls/positive_loss_share'] == 0
-    ignored = torch.full((4,), 9)
+    ignored = torch.full((4,), 1)
     assert sample(model, lambda: model['cls'](torch.zeros(4, CLASSES), ignored)) == []
     assert sample(model, lambda: model['cls'](torch.zeros(0, CLASSES), background[:0])) == []
     assert sample(model, lambda: None) == []
