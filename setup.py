@@ -42,12 +42,12 @@ setup(
     cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10,<3.13',
     # No bounds and no OpenMMLab stack: installing mmfocalx changes neither, it checks them in use.
-    install_requires=['torch', 'packaging'],
+    install_requires=['torch', 'packaging', 'hotcoco', 'scipy'],
     extras_require={
         'fork': pins('fork'),
         'upstream': pins('upstream'),
         'demo': ['matplotlib', 'pillow', 'scikit-learn'],
-        'metrics': ['hotcoco', 'jinja2', 'matplotlib', 'pillow', 'scipy', 'tqdm'],
+        'report': ['jinja2', 'matplotlib', 'pillow', 'tqdm'],
         'dev': ['hypothesis', 'mypy>=2,<3', 'pytest>=8', 'pytest-xdist', 'ruff>=0.17,<0.18'],
     },
     classifiers=[

@@ -143,6 +143,18 @@ def metric_of(tmp_path: Path, truth: dict, **options) -> ScoreQualityMetric:
     return metric
 
 
+def test_info_may_hold_anything(tmp_path):
+    """Hotcoco's own reader refuses a number where it expects text."""
+    truth = {
+        'info': {'version': 1},
+        'licenses': None,
+        'images': [{'id': 4, 'file_name': 'a.jpg', 'width': 9, 'height': 9}],
+        'annotations': [],
+        'categories': [{'id': 1, 'name': 'a'}],
+    }
+    assert metric_of(tmp_path, truth).truth.dataset['images'][0]['id'] == 4
+
+
 def samples(truth: dict, found: list[dict]) -> list[dict]:
     label = {one['id']: k for k, one in enumerate(truth['categories'])}
     out = []

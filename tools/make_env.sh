@@ -50,7 +50,7 @@ if [ -z "$(installed_version $mmcv)" ]; then
 fi
 # No isolation: mmcv compiles against the torch of this environment. No debug symbols: 84 MB less.
 PATH="$(realpath "$env")/bin:$PATH" CFLAGS="-g0 ${CFLAGS:-}" MAX_JOBS=${MAX_JOBS:-$(nproc)} \
-    pip install --no-build-isolation --editable ".[$stack,dev,demo,metrics]" "$torch"
+    pip install --no-build-isolation --editable ".[$stack,dev,demo,report]" "$torch"
 
 # Both flavours of OpenCV own the same folder, and the one with windows needs libGL, which servers
 # and containers lack: keep the headless one.

@@ -10,3 +10,8 @@ model = dict(
         loss_cls=dict(_delete_=True, **_base_.loss_cls),
     )
 )
+val_evaluator = [
+    _base_.val_evaluator,
+    dict(type='ScoreQualityMetric', ann_file=_base_.val_evaluator.ann_file),
+]
+test_evaluator = val_evaluator

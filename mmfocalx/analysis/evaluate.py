@@ -13,7 +13,7 @@ from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
 from mmfocalx.analysis.runs import Outcome, Run
-from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match
+from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match, read_annotations
 from mmfocalx.evaluation.metric import score_quality
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -60,7 +60,7 @@ class Evaluation:
 @lru_cache(maxsize=4)
 def ground_truth(annotations: str) -> COCO:
     """An annotation file, read once."""
-    return COCO(annotations)
+    return read_annotations(annotations)
 
 
 def evaluate(outcome: Outcome) -> Evaluation:

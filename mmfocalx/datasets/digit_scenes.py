@@ -167,7 +167,7 @@ def _write_split(root: Path, split: Split, seed: np.random.SeedSequence) -> None
 
 def _stamp_info() -> dict[str, Any]:
     return {
-        'version': FORMAT_VERSION,
+        'version': str(FORMAT_VERSION),
         'source': 'Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, 1998, '
         'UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0',
     }

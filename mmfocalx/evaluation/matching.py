@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,12 @@ from numpy.typing import NDArray
 
 ANY_OVERLAP = 1e-6
 """The IoU threshold that lets every overlapping box match ("IoU > 0")."""
+
+
+def read_annotations(path: str) -> COCO:
+    """A COCO annotation file, whatever its ``info`` and ``licenses`` hold."""
+    content = json.loads(Path(path).read_text())
+    return COCO({key: content[key] for key in ('images', 'annotations', 'categories')})
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from hotcoco import COCO
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
-from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match
+from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match, read_annotations
 from mmfocalx.evaluation.score_quality import (
     correlations,
     detection_ece,
@@ -62,7 +61,7 @@ class ScoreQualityMetric(BaseMetric):
         for name, value in (('num_bins', num_bins), ('max_detections', max_detections)):
             if value < 1:
                 raise ValueError(f'{name} must be at least 1, but got {value}')
-        self.truth = COCO(ann_file)
+        self.truth = read_annotations(ann_file)
         self.iou_threshold = iou_threshold
         self.num_bins = num_bins
         self.max_detections = max_detections

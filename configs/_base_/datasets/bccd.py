@@ -28,5 +28,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(ann_file='val.json', pipeline=test_pipeline, **cells))
 test_dataloader = dict(dataset=dict(ann_file='test.json', pipeline=test_pipeline, **cells))
-val_evaluator = dict(ann_file=f'{data_root}/val.json')
-test_evaluator = dict(ann_file=f'{data_root}/test.json')
+metrics = ('CocoMetric', 'ScoreQualityMetric')
+val_evaluator = [dict(type=one, ann_file=f'{data_root}/val.json') for one in metrics]
+test_evaluator = [dict(type=one, ann_file=f'{data_root}/test.json') for one in metrics]

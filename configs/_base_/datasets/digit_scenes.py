@@ -60,7 +60,6 @@ test_dataloader = dict(
     ),
     **in_order,
 )
-val_evaluator = dict(type='CocoMetric', ann_file=f'{data_root}/annotations/val.json', metric='bbox')
-test_evaluator = dict(
-    type='CocoMetric', ann_file=f'{data_root}/annotations/test.json', metric='bbox'
-)
+metrics = ('CocoMetric', 'ScoreQualityMetric')
+val_evaluator = [dict(type=one, ann_file=f'{data_root}/annotations/val.json') for one in metrics]
+test_evaluator = [dict(type=one, ann_file=f'{data_root}/annotations/test.json') for one in metrics]
