@@ -215,7 +215,7 @@ def test_a_metric_without_hotcoco_says_so_when_built(tmp_path: Path) -> None:
     )
     done = Site(tmp_path / 'site').link('hotcoco').run(code)
     assert "ScoreQualityMetric cannot be built: No module named 'hotcoco'" in done.stderr
-    assert "pip install hotcoco scipy" in done.stderr
+    assert 'pip install hotcoco scipy' in done.stderr
 
 
 def test_placeholders_stand_for_exactly_what_is_registered_without_them() -> None:
