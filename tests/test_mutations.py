@@ -4,6 +4,7 @@ raises. Every mutation is first shown to be a mutation: the same check passes on
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -31,22 +32,21 @@ Check = Callable[[Case], Any]
 
 
 def constant_mean(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reduction, 'divisor', lambda *_: 36.0)
+    patch.setattr(base, 'divisor', lambda *_: 36.0)
 
 
 def mean_ignores_avg_factor(patch: pytest.MonkeyPatch) -> None:
-    whole = reduction.divisor
-    patch.setattr(reduction, 'divisor', lambda name, _, count: whole(name, None, count))
+    whole = base.divisor
+    patch.setattr(base, 'divisor', lambda name, _, count: whole(name, None, count))
 
 
 def ignored_rows_counted(patch: pytest.MonkeyPatch) -> None:
-    whole = DenseClsLoss._mine
+    whole = DenseClsLoss.count
 
-    def mutant(self: DenseClsLoss, loss: torch.Tensor, valid: Any) -> Any:
-        loss, _ = whole(self, loss, valid)
-        return loss, loss.numel()
+    def mutant(self: DenseClsLoss, x: torch.Tensor, checked: Any) -> Any:
+        return whole(self, x, checked._replace(valid=None))
 
-    patch.setattr(DenseClsLoss, '_mine', mutant)
+    patch.setattr(DenseClsLoss, 'count', mutant)
 
 
 def ignored_rows_are_background(patch: pytest.MonkeyPatch) -> None:
@@ -91,6 +91,7 @@ def smoothing_over_all_classes(patch: pytest.MonkeyPatch) -> None:
 
 def missing_stop_gradient(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch.Tensor, 'detach', lambda tensor: tensor)
+    patch.setattr(functional, 'no_grad', nullcontext)
 
 
 def spurious_stop_gradient(patch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ class _Probe:
             call = signature.bind(*args, **kwargs).arguments
             self.sums += _sums(loss, call['pred'], call['target'], call.get('weight'))
             for one in equalized:
-                self.gamma = (one.gamma + one.scale_factor * (1 - one.balance)).cpu().double()
+                self.gamma = one.class_gamma.cpu().double()
 
         self._handle = loss.register_forward_hook(record, with_kwargs=True)
 
@@ -137,13 +137,14 @@ class _Probe:
 @torch.no_grad()
 def _sums(loss: DenseClsLoss, pred: Tensor, target: TargetLike, weight: Tensor | None) -> Tensor:
     """What one call adds to :attr:`_Probe.sums`."""
-    x, checked, weight = loss._check_inputs(pred, target, weight)
+    x, checked, weight = loss.check_inputs(pred, target, weight)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     unsummed = copy.copy(loss)
     unsummed.sums_classes = False
     entries = unsummed.entries(x, checked, weight)
     if loss.ohem_ratio is not None:
-        mined, _ = loss._mine(entries.sum(1) if loss.sums_classes else entries, checked.valid)
+        summed = entries.sum(1) if loss.sums_classes else entries
+        mined, _ = loss.mine(summed, checked.valid, loss.ohem_ratio)
         entries = torch.where(mined.reshape(len(x), -1) != 0, entries, 0.0)
     scores = checked.expand(x)
     positive = scores.positive

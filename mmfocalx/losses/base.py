@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from .checks import check_bool, check_choice, check_number, check_per_class, describe, wrong
+from .fused import computed_in, scaled_sum
 from .reduction import (
     ReducedLoss,
     check_avg_factor,
     check_weight,
+    divisor,
     hardest,
-    reduce,
     resolve_reduction,
 )
 from .targets import CheckedTarget, Target, TargetLike, check_target
@@ -34,8 +35,9 @@ class DenseClsLoss(ReducedLoss):
         ignore_index: label of rows with zero loss and gradient that no mean counts.
         label_smoothing: s in [0, 1); y(1-s) + s/2 replaces the score y (softmax: s/C).
         ohem_ratio: share in (0, 1] of the entries to keep, the largest of the unreduced loss.
-        fused: whether value and gradient are computed in one pass: 'auto' or False. This version
-            has no such pass yet, so True is refused.
+        fused: whether a reduced loss's value and gradient are computed in one compiled pass: True,
+            False, or 'auto' for calls large enough to be worth it where torch.compile works.
+            MMFOCALX_FUSED=0 in the environment means False everywhere.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
@@ -73,7 +75,7 @@ class DenseClsLoss(ReducedLoss):
         if ohem_ratio is not None and check_number('ohem_ratio', ohem_ratio, 0, 1) == 0:
             wrong('ohem_ratio', 'above 0', ohem_ratio)
         self.ohem_ratio = ohem_ratio
-        check_choice('fused', fused, ('auto', False))
+        check_choice('fused', fused, ('auto', True, False))
         self.fused = fused
 
     def elementwise(self, x: Tensor, t: Target) -> Tensor:
@@ -116,14 +118,18 @@ class DenseClsLoss(ReducedLoss):
         """
         reduction = resolve_reduction(self.reduction, reduction_override, avg_factor)
         avg_factor = check_avg_factor(avg_factor)
-        x, checked, weight = self._check_inputs(pred, target, weight)
+        x, checked, weight = self.check_inputs(pred, target, weight)
         self.observe(x, checked)
+        if reduction != 'none' and self.ohem_ratio is None:
+            mean_over = divisor(reduction, avg_factor, self.count(x, checked))
+            return scaled_sum(self, x, checked, weight, self.loss_weight, mean_over)
         loss = self.entries(x, checked, weight)
-        loss, count = self._mine(loss, checked.valid)
-        if reduction == 'none':
-            lead_only = self.sums_classes and pred.ndim > 1
-            loss = loss.reshape(pred.shape[:-1] if lead_only else pred.shape)
-        return self.loss_weight * reduce(loss, reduction, avg_factor, count)
+        if self.ohem_ratio is not None:
+            loss, count = self.mine(loss, checked.valid, self.ohem_ratio)
+        if reduction != 'none':
+            return self.loss_weight * loss.sum() / divisor(reduction, avg_factor, count)
+        lead_only = self.sums_classes and pred.ndim > 1
+        return self.loss_weight * loss.reshape(pred.shape[:-1] if lead_only else pred.shape)
 
     def entries(self, x: Tensor, checked: CheckedTarget, weight: Tensor | None) -> Tensor:
         """The weighted loss of every entry: (N, C), or (N,) where classes are summed.
@@ -159,7 +165,7 @@ class DenseClsLoss(ReducedLoss):
             return p.logit(eps=PROBABILITY_EPS)
         return p.clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS).log()
 
-    def _check_inputs(
+    def check_inputs(
         self, pred: Tensor, target: TargetLike, weight: Tensor | None
     ) -> tuple[Tensor, CheckedTarget, Tensor | None]:
         if not isinstance(pred, Tensor) or not pred.is_floating_point():
@@ -197,18 +203,19 @@ class DenseClsLoss(ReducedLoss):
         else:
             setattr(self, name, checked)
 
-    def _mine(self, loss: Tensor, valid: Tensor | None) -> tuple[Tensor, float | Tensor]:
-        """Drop the easy entries; also the number of entries that a plain mean is over."""
+    def count(self, x: Tensor, checked: CheckedTarget) -> int | Tensor:
+        """How many entries a plain mean is over."""
+        rows = len(x) if checked.valid is None else checked.valid.sum(dtype=computed_in(x))
+        return rows if self.sums_classes else rows * x.shape[1]
+
+    @staticmethod
+    def mine(loss: Tensor, valid: Tensor | None, ratio: float) -> tuple[Tensor, Tensor]:
+        """Keep the hardest share of the entries; also how many those are."""
         counted = None
-        count: float | Tensor = loss.numel()
         if valid is not None:
             counted = valid if loss.ndim == 1 else valid[:, None].expand_as(loss)
-            count = counted.sum()
-        if self.ohem_ratio is not None:
-            kept = hardest(loss, self.ohem_ratio, counted)
-            loss = torch.where(kept, loss, 0.0)
-            count = kept.sum()
-        return loss, count
+        kept = hardest(loss, ratio, counted)
+        return torch.where(kept, loss, 0.0), kept.sum()
 
     def extra_repr(self) -> str:
         """The settings that differ in kind from module to module."""

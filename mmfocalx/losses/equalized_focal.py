@@ -11,7 +11,8 @@ from torch import Tensor
 
 from .base import DenseClsLoss
 from .checks import check_number, wrong
-from .functional import PerClass, equalized_focal
+from .elementary import PerClass
+from .functional import equalized_focal, equalized_gamma
 from .targets import CheckedTarget, Target
 
 
@@ -31,6 +32,7 @@ class EqualizedFocalLossX(DenseClsLoss):
         pos_grad: (C,) buffer, sum of the absolute gradients of the logits of positives.
         neg_grad: (C,) buffer, that of negatives. Both grow in training only; with several
             ranks, a step's gradients are summed over them at the next forward.
+        class_gamma: (C,) buffer, the exponents of the latest forward; not saved.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
@@ -38,6 +40,7 @@ class EqualizedFocalLossX(DenseClsLoss):
 
     pos_grad: Tensor
     neg_grad: Tensor
+    class_gamma: Tensor
     alpha: PerClass | None
 
     def __init__(
@@ -63,6 +66,7 @@ class EqualizedFocalLossX(DenseClsLoss):
         self.scale_factor = check_number('scale_factor', scale_factor, low=0)
         self.register_buffer('pos_grad', torch.zeros(num_classes))
         self.register_buffer('neg_grad', torch.zeros(num_classes))
+        self.register_buffer('class_gamma', torch.full((num_classes,), gamma), persistent=False)
         self._own_rank: list[Tensor] = []
 
     @property
@@ -78,16 +82,17 @@ class EqualizedFocalLossX(DenseClsLoss):
             wrong('pred', f'of num_classes={self.num_classes} channels', num_classes)
 
     def observe(self, x: Tensor, checked: CheckedTarget) -> None:
-        if not self.training:
-            return
-        if get_world_size() > 1:
+        if self.training and get_world_size() > 1:
             own = torch.zeros(2, self.num_classes, device=x.device, dtype=self.pos_grad.dtype)
             for grads in self._own_rank:
                 own += grads
             self._own_rank.clear()
             all_reduce(own)
             self._add(own)
-        if x.requires_grad:
+        self.class_gamma = equalized_gamma(
+            self.balance, gamma=self.gamma, scale_factor=self.scale_factor
+        )
+        if self.training and x.requires_grad:
             x.register_hook(partial(self._collect, x.detach(), checked))
 
     def _collect(self, x: Tensor, checked: CheckedTarget, grad: Tensor) -> None:
@@ -108,6 +113,5 @@ class EqualizedFocalLossX(DenseClsLoss):
         self.neg_grad += grads[1]
 
     def elementwise(self, x: Tensor, t: Target) -> Tensor:
-        return equalized_focal(
-            x, t, self.balance, gamma=self.gamma, alpha=self.alpha, scale_factor=self.scale_factor
-        )
+        gamma = self.class_gamma.to(x.dtype)
+        return equalized_focal(x, t, gamma, gamma=self.gamma, alpha=self.alpha)

@@ -8,7 +8,8 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from .base import DenseClsLoss
-from .functional import PerClass, focal, softmax_focal
+from .elementary import PerClass
+from .functional import focal, softmax_focal
 from .targets import Target
 
 

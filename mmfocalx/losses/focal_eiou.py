@@ -5,7 +5,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from .checks import check_number, describe, wrong
-from .functional import power
+from .elementary import power
 from .reduction import ReducedLoss, check_avg_factor, check_weight, reduce, resolve_reduction
 
 

@@ -7,37 +7,20 @@ None of them weighs, reduces or checks anything.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, no_grad
 
+from .elementary import PerClass, bce, log_not_sigmoid, log_sigmoid, not_sigmoid, power, sigmoid
 from .targets import Target
-
-PerClass = float | Tensor
-
-
-def bce(x: Tensor, y: Tensor) -> Tensor:
-    r"""Binary cross-entropy with logits, :math:`-y\log p - (1-y)\log(1-p)`."""
-    return -y * F.logsigmoid(x) - (1 - y) * F.logsigmoid(-x)
-
-
-def power(base: Tensor, exponent: PerClass) -> Tensor:
-    """``base ** exponent`` for base >= 0 with a finite gradient, 0 where the base vanishes."""
-    tiny = torch.finfo(base.dtype).tiny
-    result = base.clamp(min=tiny).pow(exponent)
-    if isinstance(exponent, Tensor):
-        return torch.where((base > tiny) | (exponent == 0), result, 0.0)
-    vanishes_with_base = exponent == 0 or tiny**exponent < torch.finfo(base.dtype).eps ** 2
-    return result if vanishes_with_base else torch.where(base > tiny, result, 0.0)
 
 
 def miss(p: Tensor, y: Tensor) -> Tensor:
     r"""Distance to the target, :math:`1 - p_t = p(1-y) + (1-p)y`, of Lin et al. 2017, eq. 2."""
-    return p * (1 - y) + (1 - p) * y
+    return torch.addcmul(p, y, 1 - 2 * p)
 
 
 def alpha_factor(y: Tensor, alpha: PerClass | None) -> Tensor | float:
     r"""Class balance :math:`\alpha_t = \alpha y + (1-\alpha)(1-y)`, Lin et al. 2017, sec. 3.1."""
-    return 1.0 if alpha is None else alpha * y + (1 - alpha) * (1 - y)
+    return 1.0 if alpha is None else (1 - alpha) + (2 * alpha - 1) * y
 
 
 def focal(x: Tensor, t: Target, *, gamma: PerClass = 2.0, alpha: PerClass | None = 0.25) -> Tensor:
@@ -47,7 +30,7 @@ def focal(x: Tensor, t: Target, *, gamma: PerClass = 2.0, alpha: PerClass | None
 
     with soft scores as in mmdet.
     """
-    modulation = power(miss(x.sigmoid(), t.score), gamma)
+    modulation = power(miss(sigmoid(x), t.score), gamma)
     return alpha_factor(t.score, alpha) * modulation * bce(x, t.score)
 
 
@@ -82,7 +65,7 @@ def varifocal(
     without the leading q if not ``iou_weighted``. The gradient passes through p, as in mmdet.
     """
     positive_weight = t.score if iou_weighted else torch.ones_like(t.score)
-    negative_weight = alpha * power(x.sigmoid(), gamma)
+    negative_weight = alpha * power(sigmoid(x), gamma)
     return torch.where(t.positive, positive_weight, negative_weight) * bce(x, t.score)
 
 
@@ -91,7 +74,7 @@ def quality_focal(x: Tensor, t: Target, *, beta: float = 2.0) -> Tensor:
 
     .. math:: |y - p|^\beta \, \mathrm{BCE}(x, y)
     """
-    return power((t.score - x.sigmoid()).abs(), beta) * bce(x, t.score)
+    return power((t.score - sigmoid(x)).abs(), beta) * bce(x, t.score)
 
 
 def poly_focal(
@@ -106,7 +89,7 @@ def poly_focal(
 
     .. math:: \mathrm{focal}(x, y) + \epsilon \, \alpha_t (1-p_t)^{\gamma+1}
     """
-    extra = epsilon * power(miss(x.sigmoid(), t.score), gamma + 1)
+    extra = epsilon * power(miss(sigmoid(x), t.score), gamma + 1)
     return focal(x, t, gamma=gamma, alpha=alpha) + alpha_factor(t.score, alpha) * extra
 
 
@@ -123,10 +106,10 @@ def asymmetric(
     .. math::
         -y (1-p)^{\gamma_+} \log p - (1-y) m^{\gamma_-} \log(1-m), \quad m = \max(p - c, 0)
     """
-    p, not_p = x.sigmoid(), (-x).sigmoid()
-    positive = -power(not_p, gamma_pos) * F.logsigmoid(x)
+    p, not_p = sigmoid(x), not_sigmoid(x)
+    positive = -power(not_p, gamma_pos) * log_sigmoid(x)
     if clip == 0:
-        negative = -power(p, gamma_neg) * F.logsigmoid(-x)
+        negative = -power(p, gamma_neg) * log_not_sigmoid(x)
     else:
         hard = p > clip
         shifted = torch.where(hard, p - clip, 0.0)
@@ -145,10 +128,11 @@ def matchability_aware(
 
     without gradient through :math:`p^\gamma`.
     """
-    negative_weight = power(x.detach().sigmoid(), gamma)
-    if alpha is not None:
-        negative_weight = alpha * negative_weight
-    score = torch.where(t.positive, power(t.score, gamma), t.score)
+    with no_grad():
+        negative_weight = power(sigmoid(x), gamma)
+        if alpha is not None:
+            negative_weight = alpha * negative_weight
+        score = torch.where(t.positive, power(t.score, gamma), t.score)
     return torch.where(t.positive, 1.0, negative_weight) * bce(x, score)
 
 
@@ -161,11 +145,10 @@ def iou_aware_bce(x: Tensor, t: Target, *, alpha: float = 0.25, gamma: float = 2
 
     without gradient through t.
     """
-    p = x.sigmoid()
-    aligned = (alpha * F.logsigmoid(x.detach())).exp() * power(t.score, 1 - alpha)
-    return torch.where(t.positive, 1.0, power(p, gamma)) * bce(
-        x, torch.where(t.positive, aligned.clamp(min=0.01), t.score)
-    )
+    with no_grad():
+        aligned = power(sigmoid(x), alpha) * power(t.score, 1 - alpha)
+        score = torch.where(t.positive, aligned.clamp(min=0.01), t.score)
+    return torch.where(t.positive, 1.0, power(sigmoid(x), gamma)) * bce(x, score)
 
 
 def position_supervised(
@@ -184,7 +167,8 @@ def position_supervised(
 
     with exponent k: quality focal loss of a sharpened quality, with class balance.
     """
-    sharpened = torch.where(t.positive, power(t.score, exponent), t.score)
+    with no_grad():
+        sharpened = torch.where(t.positive, power(t.score, exponent), t.score)
     loss = quality_focal(x, Target(sharpened, t.quality), beta=gamma)
     return loss * alpha_factor(t.positive.to(x.dtype), alpha)
 
@@ -195,31 +179,38 @@ def slide_weight(quality: Tensor, mean_quality: Tensor) -> Tensor:
     1 up to :math:`\mu - 0.1`, :math:`e^{1-\mu}` up to :math:`\mu`, then
     :math:`e^{1-y}`.
     """
-    near = torch.where(quality < mean_quality, mean_quality, quality)
+    near = torch.maximum(quality, mean_quality)
     return torch.where(quality <= mean_quality - 0.1, 1.0, (1 - near).exp())
+
+
+def equalized_gamma(balance: Tensor, *, gamma: float, scale_factor: float) -> Tensor:
+    r"""Focusing exponents :math:`\gamma_c = \gamma + s (1 - g_c)` of :func:`equalized_focal`.
+
+    Args:
+        balance: (C,) ratio :math:`g_c` in [0, 1] of the gradients of positives to negatives.
+        gamma: exponent of a balanced class.
+        scale_factor: s, how much the exponent grows for a rare class.
+    """
+    return gamma + scale_factor * (1 - balance)
 
 
 def equalized_focal(
     x: Tensor,
     t: Target,
-    balance: Tensor,
+    class_gamma: Tensor,
     *,
     gamma: float = 2.0,
     alpha: PerClass | None = 0.25,
-    scale_factor: float = 8.0,
 ) -> Tensor:
     r"""Equalized focal loss, Li et al. 2022, https://arxiv.org/abs/2201.02593, its EFL.
 
-    .. math:: \frac{\gamma_c}{\gamma} \mathrm{focal}(x, y; \gamma_c), \quad
-        \gamma_c = \gamma + s (1 - g_c)
+    .. math:: \frac{\gamma_c}{\gamma} \mathrm{focal}(x, y; \gamma_c)
 
     Args:
         x: (N, C) logits.
         t: their targets.
-        balance: (C,) ratio :math:`g_c` in [0, 1] of the gradients of positives to negatives.
+        class_gamma: (C,) focusing exponents :math:`\gamma_c`, see :func:`equalized_gamma`.
         gamma: focusing exponent > 0 of a balanced class.
         alpha: see :func:`focal`.
-        scale_factor: s, how much :math:`\gamma_c` grows for a rare class.
     """
-    class_gamma = gamma + scale_factor * (1 - balance)
     return class_gamma / gamma * focal(x, t, gamma=class_gamma, alpha=alpha)

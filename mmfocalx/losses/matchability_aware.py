@@ -8,7 +8,8 @@ from torch import Tensor
 
 from .base import DenseClsLoss
 from .checks import check_number
-from .functional import PerClass, matchability_aware
+from .elementary import PerClass
+from .functional import matchability_aware
 from .targets import Target
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from .base import DenseClsLoss
 from .checks import check_number
-from .functional import PerClass, position_supervised
+from .elementary import PerClass
+from .functional import position_supervised
 from .targets import Target
 
 

@@ -48,12 +48,16 @@ class CheckedTarget(NamedTuple):
         if self.labels is None:
             quality = self.quality
         else:
-            classes = torch.arange(like.shape[1], device=like.device)
-            quality = self.labels[:, None] == classes
+            classes = torch.arange(like.shape[1], device=like.device, dtype=torch.int32)
+            quality = self.labels.int()[:, None] == classes
             if self.quality is not None:
                 quality = torch.where(quality, self.quality[:, None], 0)
         quality = quality.to(like.dtype)  # type: ignore[union-attr]
         return Target(quality, quality)
+
+    def rows(self, rows: slice) -> CheckedTarget:
+        """The targets of some of the predictions."""
+        return CheckedTarget(*(None if part is None else part[rows] for part in self))
 
     def positive_quality(self, num_classes: int) -> Tensor:
         """Target scores of the rows' labels, (N,), or of all entries, (N, C); 0 for negatives."""

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from .base import DenseClsLoss
 from .checks import check_bool
-from .functional import PerClass, varifocal
+from .elementary import PerClass
+from .functional import varifocal
 from .targets import Target
 
 
