@@ -1,0 +1,305 @@
+"""The one pass over the logits equals the plain formula, and is compiled only when it must be."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from functools import partial
+from typing import Any
+from unittest.mock import Mock
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from cases import CASES, CHANNELS, VARIED, Batch, Case, each_case, make_batch, name, weight_shapes
+from mmfocalx.losses import FocalLossX, VarifocalLossX, fused
+
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
+LEAD = (37,)
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile in a second instead of ten: the traced pass, run by torch's own kernels."""
+    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend='aot_eager'))
+    monkeypatch.setattr(fused, '_passes', {})
+
+
+def graphs() -> int:
+    return counters['stats']['unique_graphs']
+
+
+def value_and_gradient(
+    case: Case, kwargs: dict[str, Any], batch: Batch, *, fused: bool, **call: Any
+) -> tuple[Tensor, Tensor]:
+    loss = case.build({**kwargs, 'fused': fused}, batch.channels)
+    pred = batch.pred.detach().clone().requires_grad_()
+    value = loss(pred, batch.target, batch.weight, **call)
+    assert ('OnePass' in str(value.grad_fn)) == fused, value.grad_fn
+    (3 * value).backward()
+    assert pred.grad is not None
+    return value.detach(), pred.grad
+
+
+def check_fused(case: Case, kwargs: dict[str, Any], batch: Batch, **call: Any) -> None:
+    got = value_and_gradient(case, kwargs, batch, fused=True, **call)
+    plain = value_and_gradient(case, kwargs, batch, fused=False, **call)
+    for what, one, other in zip(('value', 'gradient'), got, plain, strict=True):
+        assert one.dtype == other.dtype
+        error = (one.double() - other.double()).abs().max()
+        allowed = TOLERANCE[batch.pred.dtype] * other.double().abs().max() + 1e-30
+        assert error <= allowed, f'{what} of {case.id} {kwargs}: {error:.2e} > {allowed:.2e}'
+
+
+@pytest.mark.usefixtures('traced')
+@pytest.mark.parametrize(
+    ('index', 'case', 'kwargs'), [(i, *v) for i, v in enumerate(VARIED)], ids=name
+)
+def test_every_variation(index: int, case: Case, kwargs: dict[str, Any]) -> None:
+    form = case.forms[index % len(case.forms)]
+    weight = weight_shapes(LEAD, CHANNELS)[index % 5]
+    batch = make_batch(case, form, lead=LEAD, dtype=torch.float32, weight=weight)
+    check_fused(case, kwargs, batch, avg_factor=7.0)
+
+
+@each_case
+def test_compiled(case: Case) -> None:
+    """As a user gets it, with what can go into one pass together."""
+    form = case.forms[-2]
+    batch = make_batch(case, form, lead=LEAD, dtype=torch.float32, ignore=-5, weight=LEAD)
+    check_fused(case, {'ignore_index': -5, 'label_smoothing': 0.1, 'loss_weight': 2.0}, batch)
+
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        'kwargs': st.fixed_dictionaries(
+            {},
+            optional={
+                'activated': st.just(True),
+                'ignore_index': st.just(-5),
+                'label_smoothing': st.sampled_from([0.0, 0.25]),
+                'loss_weight': st.sampled_from([0.0, 2.5]),
+                'reduction': st.just('sum'),
+            },
+        ),
+        'form': st.sampled_from(['labels', 'tuple', 'dense']),
+        'weight': st.none() | st.sampled_from(weight_shapes(LEAD, CHANNELS)),
+        'avg_factor': st.none() | st.just(3.5) | st.just(torch.tensor([3.5])),
+        'dtype': st.sampled_from([torch.float32, torch.float64]),
+    }
+)
+
+
+@pytest.mark.usefixtures('traced')
+@given(case=st.sampled_from(CASES), options=OPTIONS)
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_every_option(case: Case, options: dict[str, Any]) -> None:
+    kwargs, form = options['kwargs'], options['form']
+    if form not in case.forms or (case.softmax and kwargs.get('activated')):
+        form = 'labels'
+    batch = make_batch(
+        case,
+        form,
+        lead=LEAD,
+        dtype=options['dtype'],
+        weight=options['weight'],
+        ignore=kwargs.get('ignore_index') if form != 'dense' else None,
+        activated='activated' in kwargs,
+    )
+    call = {} if kwargs.get('reduction') == 'sum' else {'avg_factor': options['avg_factor']}
+    check_fused(case, kwargs, batch, **call)
+
+
+@pytest.mark.usefixtures('traced')
+def test_one_graph_for_all_sizes_and_copies() -> None:
+    loss = VarifocalLossX(fused=True)
+    before = graphs()
+
+    def step(loss: nn.Module, rows: int, **call: Any) -> None:
+        pred = torch.randn(rows, 6, requires_grad=True)
+        loss(pred, (torch.arange(rows) % 7, torch.rand(rows)), **call).backward()
+        assert pred.grad is not None and pred.grad.isfinite().all()
+
+    for rows in (300, 2, 77, 6, 0, 1, 5000):
+        step(loss, rows, avg_factor=float(rows + 1))
+        step(loss, rows, avg_factor=torch.tensor([2.0 + rows]))
+    step(loss, 10)
+    step(loss, 10, reduction_override='sum')
+    step(loss.train(False), 11)
+    step(copy.deepcopy(loss), 12)
+    step(pickle.loads(pickle.dumps(loss)), 13)
+    step(VarifocalLossX(fused=True, loss_weight=2.0, reduction='sum'), 14)
+    assert graphs() == before + 1
+
+
+@pytest.mark.usefixtures('traced')
+def test_a_copy_stays_fused() -> None:
+    loss = pickle.loads(pickle.dumps(copy.deepcopy(FocalLossX(fused=True))))
+    value = loss(torch.randn(5, 3, requires_grad=True), torch.arange(5) % 4)
+    assert 'OnePass' in str(value.grad_fn)
+
+
+@pytest.mark.usefixtures('traced')
+@each_case
+def test_later_backwards(case: Case) -> None:
+    """A second backward, also after the state moved on, and a derivative of the gradient."""
+    batch = make_batch(case, lead=LEAD)
+    weights = torch.rand(batch.pred.shape, dtype=torch.float64)
+    results = []
+    for mode in (True, False):
+        loss = case.build({'fused': mode})
+        pred = batch.pred.clone().requires_grad_()
+        value = loss(pred, batch.target)
+        first = torch.autograd.grad(value, pred, retain_graph=True)[0]
+        for buffer in loss.buffers():
+            buffer.mul_(0.5)
+        second = torch.autograd.grad(value, pred, retain_graph=True)[0]
+        third = torch.autograd.grad(value, pred, create_graph=True)[0]
+        curvature = torch.autograd.grad((third * weights).sum(), pred)[0]
+        torch.testing.assert_close(second, first, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(third, first, rtol=1e-9, atol=1e-12)
+        results.append((first, curvature))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.usefixtures('traced')
+def test_gradients_add_up_and_stay_apart() -> None:
+    pred, labels = torch.randn(9, 3, requires_grad=True), torch.arange(9) % 4
+    loss = FocalLossX(fused=True)
+    loss(pred, labels).backward()
+    assert pred.grad is not None
+    once = pred.grad.clone()
+    loss(pred, labels).backward()
+    torch.testing.assert_close(pred.grad, 2 * once)
+    kept = torch.autograd.grad(loss(pred, labels), pred)[0]
+    torch.autograd.grad(loss(pred, labels), pred)[0].zero_()
+    torch.testing.assert_close(kept, once)
+
+
+@pytest.mark.usefixtures('traced')
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_under_autocast_and_a_loss_scaler(dtype: torch.dtype) -> None:
+    """What float16 cannot hold before the scaler's factor is not lost."""
+    scale = 2.0**16
+    logits = (torch.randn(64, 4) * 3 - 6).to(dtype)
+    grads = {}
+    for mode in (True, False):
+        pred = logits.clone().requires_grad_()
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            value = FocalLossX(fused=mode)(pred, torch.full((64,), 4), avg_factor=100.0)
+        assert value.dtype == torch.float32
+        (value * scale).backward()
+        grads[mode] = pred.grad.float()
+        assert pred.grad.dtype == dtype
+    assert (grads[False] > 0).any()
+    torch.testing.assert_close(grads[True], grads[False], rtol=2e-2, atol=0)
+
+
+@pytest.mark.usefixtures('traced')
+def test_state_of_stateful_losses_moves_alike() -> None:
+    for case in CASES:
+        if case.type not in ('EqualizedFocalLossX', 'SlideLossX'):
+            continue
+        batch = make_batch(case, 'tuple', lead=LEAD)
+        states = []
+        for mode in (True, False):
+            loss = case.build({'fused': mode}).train()
+            for _ in range(3):
+                loss(batch.pred.clone().requires_grad_(), batch.target).backward()
+            states.append(loss.state_dict())
+        torch.testing.assert_close(states[0], states[1])
+        assert any((buffer != 0).any() for buffer in states[0].values())
+
+
+@pytest.mark.parametrize('case', CASES, ids=name)
+def test_block_by_block(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = make_batch(case, case.forms[-2], lead=LEAD, ignore=-5, weight=LEAD)
+    kwargs = {'ignore_index': -5}
+    plain = value_and_gradient(case, kwargs, batch, fused=False)
+    monkeypatch.setattr(fused, 'BLOCK', 5 * CHANNELS)
+    blockwise = Mock(wraps=fused._blockwise)
+    monkeypatch.setattr(fused, '_blockwise', blockwise)
+    loss = case.build({**kwargs, 'fused': False})
+    pred = batch.pred.clone().requires_grad_()
+    value = loss(pred, batch.target, batch.weight)
+    (3 * value).backward()
+    blockwise.assert_called_once()
+    torch.testing.assert_close((value.detach(), pred.grad), plain)
+
+
+def test_whole_model_compiled_around_the_loss() -> None:
+    model = nn.Linear(6, 4)
+    x, labels = torch.randn(20, 6), torch.arange(20) % 5
+
+    def step() -> Tensor:
+        return FOCAL(model(x), labels, avg_factor=5.0)
+
+    gradients = []
+    for run in (step, torch.compile(step, backend='aot_eager')):
+        model.zero_grad()
+        run().backward()
+        gradients.append(model.weight.grad.clone())
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+FOCAL = FocalLossX()
+
+
+def small_step(loss: nn.Module) -> Tensor:
+    value: Tensor = loss(torch.randn(8, 3, requires_grad=True), torch.arange(8) % 4)
+    value.backward()
+    return value
+
+
+def test_small_calls_are_not_compiled_by_themselves() -> None:
+    before = graphs()
+    assert 'OnePass' not in str(small_step(FocalLossX()).grad_fn)
+    assert graphs() == before
+
+
+@pytest.mark.usefixtures('traced')
+def test_large_calls_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, 'WORTH_COMPILING', 24)
+    before = graphs()
+    assert 'OnePass' in str(small_step(FocalLossX()).grad_fn)
+    assert graphs() == before + 1
+
+
+def test_the_environment_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('MMFOCALX_FUSED', '0')
+    assert 'OnePass' not in str(small_step(FocalLossX(fused=True)).grad_fn)
+    monkeypatch.setenv('MMFOCALX_FUSED', 'off')
+    with pytest.raises(ValueError, match=r"MMFOCALX_FUSED.*'0' or '1'.*'off'"):
+        small_step(FocalLossX(fused=True))
+
+
+def broken_compiler(*args: Any, **kwargs: Any) -> Any:
+    def run(*args: Any) -> Any:
+        raise OSError('no C++ compiler')
+
+    return run
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, 'compile', broken_compiler)
+    monkeypatch.setattr(fused, '_passes', {})
+    monkeypatch.setattr(fused, '_compiler_failure', [])
+    monkeypatch.setattr(fused, '_told', set())
+    log = Mock()
+    monkeypatch.setattr(fused, 'print_log', log)
+    with pytest.raises(RuntimeError, match=r"fused=True of FocalLossX needs .*fused='auto'"):
+        small_step(FocalLossX(fused=True))
+    monkeypatch.setattr(fused, 'WORTH_COMPILING', 24)
+    for _ in range(2):
+        assert small_step(FocalLossX()).isfinite()
+    log.assert_called_once()
+    assert log.call_args.args[0] == (
+        'FocalLossX: eager, because torch.compile failed with OSError: no C++ compiler.'
+    )
