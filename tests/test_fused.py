@@ -280,6 +280,45 @@ def test_the_environment_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
         small_step(FocalLossX(fused=True))
 
 
+@pytest.mark.usefixtures('traced')
+def test_logits_of_one_image_are_not_contiguous() -> None:
+    """As mmdet flattens a level, the rows of a single image are a transposed view."""
+    maps = [torch.randn(1, 6, size, size, requires_grad=True) for size in (7, 4, 9)]
+    grads = []
+    before = graphs()
+    for mode in (True, False):
+        loss = FocalLossX(fused=mode)
+        for level in maps:
+            rows = level.permute(0, 2, 3, 1).reshape(-1, 3)
+            loss(rows, torch.arange(len(rows)) % 4, avg_factor=9.0).backward()
+        grads.append([level.grad.clone() for level in maps if level.grad is not None])
+        for level in maps:
+            level.grad = None
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-6, atol=1e-8)
+    assert graphs() <= before + 2
+
+
+class TunedFocal(FocalLossX):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.temperature = nn.Parameter(torch.tensor(2.0))
+
+    def elementwise(self, x: Tensor, t: Any) -> Tensor:
+        return super().elementwise(x / self.temperature, t)
+
+
+@pytest.mark.parametrize('tuned', ['parameter', 'weight', 'avg_factor'])
+def test_whatever_else_is_trained_gets_its_gradient(tuned: str) -> None:
+    loss = TunedFocal(fused=True)
+    loss.temperature.requires_grad_(tuned == 'parameter')
+    weight = torch.ones(8, requires_grad=tuned == 'weight')
+    avg_factor = torch.tensor(3.0, requires_grad=tuned == 'avg_factor')
+    pred = torch.randn(8, 3, requires_grad=True)
+    loss(pred, torch.arange(8) % 4, weight, avg_factor).backward()
+    trained = {'parameter': loss.temperature, 'weight': weight, 'avg_factor': avg_factor}[tuned]
+    assert trained.grad is not None and (trained.grad != 0).all()
+
+
 def broken_compiler(*args: Any, **kwargs: Any) -> Any:
     def run(*args: Any) -> Any:
         raise OSError('no C++ compiler')

@@ -79,7 +79,7 @@ class DenseClsLoss(ReducedLoss):
         self.fused = fused
 
     def elementwise(self, x: Tensor, t: Target) -> Tensor:
-        """The formula: (N, C) logits and their targets to the (N, C) loss."""
+        """The formula: (N, C) logits and their targets to the (N, C) loss, each row by itself."""
         raise NotImplementedError
 
     def observe(self, x: Tensor, checked: CheckedTarget) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-import torch._dynamo
 from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
@@ -59,7 +58,7 @@ def scaled_sum(
         scale = factor / divisor.to(x.device, computed_in(x))
     else:
         scale = x.new_full((), factor / divisor, dtype=computed_in(x))
-    if x.shape[0] > 1 and _is_plain_training(x, weight, scale):
+    if x.shape[0] > 1 and _only_x_is_trained(loss, x, weight, scale):
         run = _compiled_pass(loss, x, checked, weight)
         if run is None and x.numel() > BLOCK:
             run = _blockwise
@@ -157,15 +156,16 @@ def _gradient_type(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype == torch.float16 else x.dtype
 
 
-def _is_plain_training(x: Tensor, weight: Tensor | None, scale: Tensor) -> bool:
+def _only_x_is_trained(loss: DenseClsLoss, x: Tensor, weight: Tensor | None, scale: Tensor) -> bool:
     """Whether the gradient by ``x``, and no other derivative, is asked for."""
+    others = (scale, *loss.parameters()) if weight is None else (scale, weight, *loss.parameters())
     return (
         x.requires_grad
         and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and type(x) in (Tensor, nn.Parameter)
         and unpack_dual(x).tangent is None
-        and not any(isinstance(other, Tensor) and other.requires_grad for other in (weight, scale))
+        and not any(other.requires_grad for other in others)
         and not torch._C._are_functorch_transforms_active()
     )
 
@@ -226,20 +226,18 @@ def _compile(name: str) -> Pass:
     code = _value_and_gradient.__code__.replace(co_name=f'{name}_pass')
     function = types.FunctionType(code, _value_and_gradient.__globals__)
     compiled = torch.compile(function, fullgraph=True)
-    ran = False
+    told = False
 
     def run(
         loss: DenseClsLoss, x: Tensor, checked: CheckedTarget, weight: Tensor | None, scale: Tensor
     ) -> tuple[Tensor, Tensor]:
-        nonlocal ran
+        nonlocal told
         start = time.perf_counter()
         row_zeros = x.new_zeros(len(x), dtype=computed_in(x))
         rows = [_any_number_of_rows(part) for part in (x, *checked, weight, row_zeros)]
         try:
             result = compiled(loss, rows[0], CheckedTarget(*rows[1:4]), rows[4], scale, rows[5])
         except Exception as error:
-            if ran:
-                raise
             if loss.fused is True:
                 raise RuntimeError(
                     f'fused=True of {name} needs a compiler that works with torch.compile. Set '
@@ -248,10 +246,10 @@ def _compile(name: str) -> Pass:
             _compiler_failure[:] = [f'torch.compile failed with {type(error).__name__}: {error}']
             _tell(loss, f'eager, because {_compiler_failure[0]}', logging.WARNING)
             return _blockwise(loss, x, checked, weight, scale)
-        if not ran:
+        if not told:
             seconds = time.perf_counter() - start
             _tell(loss, f'value and gradient in one pass, compiled in {seconds:.1f} s')
-            ran = True
+            told = True
         return result
 
     return run
