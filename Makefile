@@ -4,7 +4,7 @@ READY := .venv/.ready
 # Small tensors and two test processes: more threads would only get in each other's way.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: $(READY)  ## Make the digit scenes, train, evaluate, draw the curve and the predictions
 	$(PY) tools/demo.py
@@ -17,6 +17,10 @@ lint: $(READY)  ## Style and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+bench: $(READY)  ## Measure the losses beside other libraries' (minutes), write docs/benchmark.md
+	$(PY) tools/benchmark/losses.py --out work_dirs/benchmark
+	$(PY) tools/benchmark/losses.py --out work_dirs/benchmark --report docs/benchmark.md
 
 clean:  ## Remove what was built or cached; data, trained models and environments stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,282 @@
+"""The page of the benchmark, written from the files of its measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmfocalx.analysis.benchmark.candidates import EAGER, FLOOR, OURS
+from mmfocalx.analysis.benchmark.cases import KEY_SIZES, Size, loss_names
+from mmfocalx.analysis.benchmark.pictures import draw_charts
+from mmfocalx.analysis.files import read_json
+from mmfocalx.analysis.markdown import table
+
+Record = dict[str, Any]
+INTRODUCTION = """# Time and memory of a loss step
+
+Forward and backward of one reduced loss on the CPU: logits in, value and gradient of the logits
+out. Written by `make bench` (`tools/benchmark/losses.py`); not measured on a GPU.
+
+{machine}
+
+- The steps of a comparison run in turn in one process: median [quartiles] of {rounds} steps each,
+  and the ratio to our compiled pass (`fused=True`) in the same run; above 1, ours is faster.
+- A step of another library is timed only after its value and gradient agreed with ours. BCE and
+  cross-entropy of torch, and our FocalLossX beside other losses, are other functions, to compare
+  with. Peers that take dense targets make them from the labels within the step, as in training.
+- The floor is `torch.sigmoid(x, out=buffer)` into memory in use: one read, one write, no gradient.
+- Memory is the peak of the process during a warm step above what logits and targets take, in
+  multiples of the logits; the gradient itself is 1.
+- One row in a hundred is positive. A case is N predictions x C classes.
+"""
+
+
+def write_page(out: Path, page: Path) -> None:
+    """Write the page, and its charts into the folder of its name.
+
+    Raises:
+        ValueError: if there are no measurements in ``out``.
+    """
+    times, memory = (_records(out / kind) for kind in ('time', 'memory'))
+    if not times:
+        raise ValueError(f'--out must hold measurements, but there are none in {out}')
+    charts = draw_charts(times, memory, page.with_suffix(''))
+    parts = [
+        _introduction(times),
+        *(f'![{title}]({page.stem}/{name})' for name, title in charts.items()),
+        *_key_sizes(times, memory),
+        *_other_sizes(times),
+        *_memory(memory),
+        *_linear(times),
+        *_profile(times),
+        *_first_steps(_records(out / 'first_step')),
+        *_lost(times),
+        *_not_compared(times),
+    ]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text('\n\n'.join(part.strip() for part in parts) + '\n')
+
+
+def _records(folder: Path) -> list[Record]:
+    records = [read_json(path) for path in folder.glob('*.json')]
+    order = {name: k for k, name in enumerate(loss_names())}
+
+    def key(record: Record) -> tuple[Any, ...]:
+        kind = record.get('dtype', ''), record.get('form', '')
+        return order[record['loss']], kind, record.get('classes', 0), record.get('rows', 0)
+
+    return sorted(records, key=key)
+
+
+def plain(records: Iterable[Record]) -> list[Record]:
+    """Those in single precision with hard labels."""
+    return [one for one in records if (one['dtype'], one['form']) == ('fp32', 'labels')]
+
+
+def _introduction(times: Sequence[Record]) -> str:
+    machines = []
+    for record in times:
+        if record['machine'] not in machines:
+            machines.append(record['machine'])
+    lines = [
+        f'Measured on {one["date"]}: {one["cpu"]}, {one["cores"]} cores, {one["threads"]} threads, '
+        f'{one["system"]}, Python {one["python"]}, '
+        + ', '.join(f'{name} {version}' for name, version in one['versions'].items())
+        + '.'
+        for one in machines
+    ]
+    rounds = ' or '.join(str(n) for n in sorted({record['rounds'] for record in times}))
+    return INTRODUCTION.format(machine='\n'.join(lines), rounds=rounds)
+
+
+def _size(record: Record) -> str:
+    return f'{record["rows"]:,} x {record["classes"]:,}'
+
+
+def _time(result: Record) -> str:
+    low, high = result['quartiles_ms']
+    return f'{_short(result["median_ms"])} [{_short(low)}, {_short(high)}]'
+
+
+def _short(value: float) -> str:
+    return f'{value:.2f}' if value < 10 else f'{value:.1f}' if value < 100 else f'{value:.0f}'
+
+
+def _timed(record: Record) -> dict[str, Record]:
+    return {name: one for name, one in record['candidates'].items() if 'median_ms' in one}
+
+
+def _key_sizes(times: Sequence[Record], memory: Sequence[Record]) -> list[str]:
+    sizes = [
+        size for size in KEY_SIZES if any(Size(t['rows'], t['classes']) == size for t in times)
+    ]
+    parts = []
+    peaks = {
+        (one['loss'], _size(one), name): peak / one['logits_bytes']
+        for one in plain(memory)
+        for name, peak in one['peak_bytes'].items()
+        if peak is not None
+    }
+    for size in sizes:
+        rows = []
+        for record in plain(times):
+            if (record['rows'], record['classes']) != size:
+                continue
+            for name, one in _timed(record).items():
+                peak = peaks.get((record['loss'], _size(record), name))
+                extra = '-' if peak is None else f'{peak:.2f}'
+                step = f'**{name}**' if name == OURS else name
+                rows.append([record['loss'], step, _time(one), f'{one["ratio"]:.2f}', extra])
+        head = ['loss', 'step', 'ms', 'ratio to ours', 'peak memory']
+        title = f'## {size.rows:,} x {size.classes:,}, hard labels, single precision'
+        parts += [title, table(head, rows)]
+    return parts
+
+
+def _other_sizes(times: Sequence[Record]) -> list[str]:
+    rows = []
+    for record in times:
+        timed = _timed(record)
+        if OURS not in timed:
+            continue
+        peers = [
+            f'{name} {one["ratio"]:.1f}'
+            for name, one in timed.items()
+            if name not in (OURS, EAGER, FLOOR)
+        ]
+        rows.append([
+            record['loss'], _size(record), record['dtype'], record['form'], _time(timed[OURS]),
+            f'{timed[EAGER]["ratio"]:.1f}' if EAGER in timed else '-',
+            ', '.join(peers) or '-',
+            f'{1 / timed[FLOOR]["ratio"]:.1f}' if FLOOR in timed else '-',
+        ])  # fmt: skip
+    head = ['loss', 'size', 'type', 'targets', 'ours, ms', 'eager / ours', 'others / ours',
+            'ours / floor']  # fmt: skip
+    return ['## Every case', table(head, rows)]
+
+
+def _memory(memory: Sequence[Record]) -> list[str]:
+    rows = [
+        [
+            one['loss'], _size(one), one['dtype'], one['form'],
+            ', '.join(
+                f'{name} {"fails" if peak is None else format(peak / one["logits_bytes"], ".2f")}'
+                for name, peak in one['peak_bytes'].items()
+            ),
+        ]
+        for one in memory
+    ]  # fmt: skip
+    if not rows:
+        return []
+    head = ['loss', 'size', 'type', 'targets', 'peak in multiples of the logits']
+    return ['## Peak memory', table(head, rows)]
+
+
+def fit(entries: Sequence[int], milliseconds: Sequence[float]) -> tuple[float, float, float]:
+    """Constant (ms), slope (ms per million entries) and largest relative residual.
+
+    The squares of the relative residuals are least, so that no size outweighs the others.
+    """
+    x, y = np.asarray(entries) / 1e6, np.asarray(milliseconds)
+    design = np.stack([np.ones_like(x), x], axis=1)
+    constant, slope = np.linalg.lstsq(design / y[:, None], np.ones_like(y), rcond=None)[0]
+    residual = np.abs((constant + slope * x) / y - 1).max()
+    return float(constant), float(slope), float(residual)
+
+
+def _linear(times: Sequence[Record]) -> list[str]:
+    rows = []
+    for loss in loss_names():
+        of_loss = [record for record in plain(times) if record['loss'] == loss]
+        entries = [record['rows'] * record['classes'] for record in of_loss]
+        if len(set(entries)) < 3:
+            continue
+        medians = [record['candidates'][OURS]['median_ms'] for record in of_loss]
+        constant, slope, residual = fit(entries, medians)
+        span = f'{min(entries):,} to {max(entries):,}'
+        rows.append([loss, str(len(entries)), span, f'{constant:.2f}', f'{slope:.2f}',
+                     f'{100 * residual:.0f} %'])  # fmt: skip
+    if not rows:
+        return []
+    head = ['loss', 'sizes', 'N x C', 'constant, ms', 'ms per million', 'largest residual']
+    return ['## Time of our pass as a linear function of N x C', table(head, rows)]
+
+
+def _profile(times: Sequence[Record]) -> list[str]:
+    rows = []
+    for record in plain(times):
+        if (record['rows'], record['classes']) not in KEY_SIZES:
+            continue
+        ours, floor = record['candidates'][OURS], record['candidates'][FLOOR]
+        moved = 2 * record['logits_bytes']
+        rows.append([
+            record['loss'], _size(record), _short(ours['median_ms']), _short(floor['median_ms']),
+            f'{ours["median_ms"] / floor["median_ms"]:.1f}', f'{ours["page_faults"]:,}',
+            f'{floor["page_faults"]:,}', f'{moved / ours["median_ms"] / 1e6:.1f}',
+            f'{moved / floor["median_ms"] / 1e6:.1f}',
+        ])  # fmt: skip
+    if not rows:
+        return []
+    head = ['loss', 'size', 'ours, ms', 'floor, ms', 'ours / floor', 'page faults', 'of the floor',
+            'GB/s', 'of the floor']  # fmt: skip
+    text = (
+        'Both read the logits and write as much. Our gradient is fresh memory at every step, '
+        'whose pages the system maps at the first touch (page faults); the floor writes into '
+        'memory in use.'
+    )
+    return ['## Distance to the floor', text, table(head, rows)]
+
+
+def _first_steps(records: Sequence[Record]) -> list[str]:
+    rows = [
+        [
+            one['loss'],
+            f'{one["cold"]["first_seconds"]:.1f}',
+            f'{one["warm"]["first_seconds"]:.1f}',
+            f'{one["warm"]["second_seconds"]:.3f}',
+            str(one['cold']['graphs']),
+            str(one['cold']['graphs_after_other_sizes']),
+        ]
+        for one in records
+    ]
+    if not rows:
+        return []
+    text = (
+        'In new processes; graphs by the counters of torch, before and after steps of four other N.'
+    )
+    head = ['loss', 'first step, cold cache, s', 'warm cache, s', 'second step, s', 'graphs',
+            'after other N']  # fmt: skip
+    return ['## First step', text, table(head, rows)]
+
+
+def _lost(times: Sequence[Record]) -> list[str]:
+    rows = [
+        [record['loss'], _size(record), record['dtype'], record['form'], name,
+         f'{one["ratio"]:.2f}']
+        for record in times
+        for name, one in _timed(record).items()
+        if name not in (OURS, FLOOR) and one['ratio'] < 1
+    ]  # fmt: skip
+    text = 'Every step that took less time than our pass for that loss:'
+    head = ['loss', 'size', 'type', 'targets', 'faster step', 'its time / ours']
+    return ['## Where ours is slower', *([text, table(head, rows)] if rows else ['Nowhere here.'])]
+
+
+def _not_compared(times: Sequence[Record]) -> list[str]:
+    lines: dict[str, None] = {}
+    for record in times:
+        for name, reason in record['missing'].items():
+            lines[f'- {name}: not installed ({reason})'] = None
+        for name, one in record['candidates'].items():
+            case = f'{record["loss"]}, {_size(record)}, {record["dtype"]}, {record["form"]}'
+            if one['compared'] == 'fails':
+                lines[f'- {name} ({case}): fails with {one["reason"].splitlines()[0]}'] = None
+            elif one['compared'] == 'not the same function':
+                lines[
+                    f'- {name} ({case}): not the same function (value differs by '
+                    f'{one["value_error"]:.1e}, gradient by {one["gradient_error"]:.1e})'
+                ] = None
+    return ['## Not compared', '\n'.join(lines) or 'Nothing.']

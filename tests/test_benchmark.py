@@ -1,0 +1,122 @@
+"""The benchmark: files, page, resumption, and the refusal of a peer that computes another thing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmfocalx.analysis.benchmark import candidates, cases, page, run, timing
+
+CASE = cases.Case('FocalLossX', cases.Size(64, 3))
+
+
+@pytest.fixture(autouse=True)
+def _eager(monkeypatch: Any) -> None:
+    """Nothing here is about the compiler."""
+    monkeypatch.setenv('MMFOCALX_FUSED', '0')
+
+
+def with_peer(monkeypatch: Any, entries: Any) -> dict[str, Any]:
+    def make(batch: cases.Batch) -> candidates.Value:
+        return lambda x: entries(x, batch.scores()) / batch.avg_factor
+
+    monkeypatch.setitem(candidates.PEERS, 'FocalLossX', {'peer': make})
+    return timing.measure(CASE, rounds=3)['candidates']
+
+
+def focal(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    p = x.sigmoid()
+    alpha = 0.25 * y + 0.75 * (1 - y)
+    bce = F.binary_cross_entropy_with_logits(x, y, reduction='none')
+    return (alpha * (y - p).abs() ** 2 * bce).sum()
+
+
+def test_a_peer_that_agrees_is_timed(monkeypatch: Any) -> None:
+    peer = with_peer(monkeypatch, focal)['peer']
+    assert peer['compared'] == 'same function'
+    assert len(peer['seconds']) == 3
+    assert peer['ratio'] > 0
+
+
+@pytest.mark.parametrize(
+    'entries',
+    [
+        lambda x, y: 1.001 * focal(x, y),
+        lambda x, y: focal(x, y).detach() + 0 * x.sum(),
+        lambda x, y: focal(x, y) * float('nan'),
+    ],
+    ids=['value', 'gradient', 'nan'],
+)
+def test_a_wrong_peer_is_not_timed(monkeypatch: Any, entries: Any) -> None:
+    peer = with_peer(monkeypatch, entries)['peer']
+    assert peer['compared'] == 'not the same function'
+    assert 'seconds' not in peer
+
+
+def test_a_failing_peer_is_listed(monkeypatch: Any) -> None:
+    def fails(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError('no bf16')
+
+    assert with_peer(monkeypatch, fails)['peer'] == {
+        'compared': 'fails',
+        'reason': 'RuntimeError: no bf16',
+    }
+
+
+@pytest.mark.parametrize('form', cases.FORMS)
+def test_the_forms_of_a_batch_mean_the_same(form: str) -> None:
+    batch = cases.Case('FocalLossX', CASE.size, form=form).batch()
+    scores = batch.scores()
+    assert torch.equal((scores > 0).any(1), batch.foreground)
+    rows = batch.foreground.nonzero()[:, 0]
+    assert torch.equal(scores[rows].sum(1), batch.quality[rows])
+
+
+def test_fit_of_a_line() -> None:
+    entries = [10**6, 2 * 10**6, 8 * 10**6]
+    assert page.fit(entries, [3.0, 5.0, 17.0]) == pytest.approx((1.0, 2.0, 0.0), abs=1e-9)
+    assert page.fit(entries, [3.0, 5.0, 34.0])[2] > 0.1
+
+
+def test_files_page_and_resumption(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(run, 'in_new_process', lambda what, case: {'ours': 1000.0, 'peer': None})
+    out, target = tmp_path / 'out', tmp_path / 'docs' / 'benchmark.md'
+    arguments = ['--out', str(out), '--rounds', '3', '--no-first-step', '--sizes', '64x3', '16x1']
+    arguments += ['--losses', 'FocalLossX', 'FocalLossX-softmax', 'EqualizedFocalLossX']
+    run.main(arguments)
+    files = sorted((out / 'time').iterdir())
+    assert len(files) == 5  # softmax has no single class
+    record = json.loads((out / 'time' / f'{CASE.name}.json').read_text())
+    ours = record['candidates']['ours']
+    assert ours['median_ms'] == pytest.approx(1e3 * np.median(ours['seconds']))
+    assert record['machine']['versions']['torch'] == torch.__version__
+    before = {path: path.read_bytes() for path in files}
+    files[0].unlink()
+    run.main(arguments)
+    assert {path for path in files if path.read_bytes() == before[path]} == set(files[1:])
+    run.main(['--out', str(out), '--report', str(target)])
+    text = target.read_text()
+    assert 'not measured on a GPU' in text
+    assert 'FocalLossX-softmax' in text
+    assert {path.name for path in (tmp_path / 'docs' / 'benchmark').iterdir()} == {
+        'time.png',
+        'memory.png',
+        'losses.png',
+    }
+
+
+def test_no_measurements_no_page(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='--out must hold measurements'):
+        run.main(['--out', str(tmp_path), '--report', str(tmp_path / 'page.md')])
+
+
+@pytest.mark.parametrize('text', ['100000', '0x80', 'ax3', '3x'])
+def test_a_wrong_size(text: str) -> None:
+    with pytest.raises(ValueError, match='a size must be like'):
+        cases.Size.parse(text)
