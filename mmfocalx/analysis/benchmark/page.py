@@ -223,8 +223,8 @@ def _profile(times: Sequence[Record]) -> list[str]:
     head = ['loss', 'size', 'ours, ms', 'floor, ms', 'ours / floor', 'page faults', 'of the floor',
             'GB/s', 'of the floor']  # fmt: skip
     text = (
-        'Both read the logits and write as much. Our gradient is fresh memory at every step, '
-        'whose pages the system maps at the first touch (page faults); the floor writes into '
+        'Both read the logits and write as much. Our gradient is new memory at every step, '
+        'whose pages the system may have to map (page faults, counted); the floor writes into '
         'memory in use.'
     )
     return ['## Distance to the floor', text, table(head, rows)]
