@@ -101,7 +101,8 @@ def _kornia(batch: Batch) -> Value:
 
 def _monai(batch: Batch) -> Value:
     monai = importlib.import_module('monai.losses.focal_loss')
-    return _summed(batch, monai.FocalLoss(gamma=2.0, alpha=0.25, reduction='sum'))
+    focal = monai.sigmoid_focal_loss
+    return _summed(batch, lambda x, y: focal(x, y, gamma=2.0, alpha=0.25).sum())
 
 
 def _imbalanced(batch: Batch) -> Value:
