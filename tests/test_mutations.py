@@ -21,7 +21,7 @@ from checks import (
     check_loss_weight,
     check_value,
 )
-from mmfocalx.losses import base, functional, reduction, targets
+from mmfocalx.losses import base, functional, targets
 from mmfocalx.losses.base import DenseClsLoss
 from test_standalone_losses import boxes
 
@@ -194,8 +194,8 @@ def test_missing_stop_gradient_of_boxes_is_caught(monkeypatch: pytest.MonkeyPatc
 def test_sums_over_classes_are_not_means_over_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plain mean of a loss that sums over classes divides by N, not by N * C."""
     (case,) = (case for case in CASES if case.type == 'QualityFocalLossX')
-    whole = reduction.divisor
+    whole = base.divisor
     plain(case)
-    monkeypatch.setattr(reduction, 'divisor', lambda *a: CHANNELS * whole(*a))
+    monkeypatch.setattr(base, 'divisor', lambda *a: CHANNELS * whole(*a))
     with pytest.raises(AssertionError):
         plain(case)

@@ -32,7 +32,7 @@ class EqualizedFocalLossX(DenseClsLoss):
         pos_grad: (C,) buffer, sum of the absolute gradients of the logits of positives.
         neg_grad: (C,) buffer, that of negatives. Both grow in training only; with several
             ranks, a step's gradients are summed over them at the next forward.
-        class_gamma: (C,) buffer, the exponents of the latest forward; not saved.
+        class_gamma: (C,) exponents of the latest forward.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
@@ -40,7 +40,6 @@ class EqualizedFocalLossX(DenseClsLoss):
 
     pos_grad: Tensor
     neg_grad: Tensor
-    class_gamma: Tensor
     alpha: PerClass | None
 
     def __init__(
@@ -66,7 +65,7 @@ class EqualizedFocalLossX(DenseClsLoss):
         self.scale_factor = check_number('scale_factor', scale_factor, low=0)
         self.register_buffer('pos_grad', torch.zeros(num_classes))
         self.register_buffer('neg_grad', torch.zeros(num_classes))
-        self.register_buffer('class_gamma', torch.full((num_classes,), gamma), persistent=False)
+        self.class_gamma = torch.full((num_classes,), gamma)
         self._own_rank: list[Tensor] = []
 
     @property
