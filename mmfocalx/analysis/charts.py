@@ -88,8 +88,8 @@ def difference_chart(group: Group) -> str:
     return draw(plot, 0.9 + 0.55 * len(others))
 
 
-def curve_charts(group: Group) -> list[str]:
-    """MAP and loss while training: mean over the seeds, and each seed thin."""
+def curve_charts(group: Group) -> tuple[str | None, str]:
+    """MAP, if there is more than the last, and loss while training: mean and, thin, each seed."""
     curves = {
         entry.name: [training_curves(run.run.work_dir) for run in entry.runs]
         for entry in group.entries
@@ -116,7 +116,9 @@ def curve_charts(group: Group) -> list[str]:
 
         return plot
 
-    return [draw(plot_of(1, 'mAP on val (%)')), draw(plot_of(0, 'training loss (log scale)'))]
+    several = any(len(aps) > 1 for runs in curves.values() for _, aps in runs)
+    aps = draw(plot_of(1, 'mAP on val (%)')) if several else None
+    return aps, draw(plot_of(0, 'training loss (log scale)'))
 
 
 def class_chart(group: Group, counts: Mapping[str, int], of_what: str) -> str:

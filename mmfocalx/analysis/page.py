@@ -33,7 +33,7 @@ thead th { background: var(--tint); font-weight: 600; }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper);
   font-weight: 500; }
 thead th:first-child { background: var(--tint); }
-td.text, th.text { text-align: left; white-space: normal; min-width: 16ch; }
+td.text, th.text { text-align: left; white-space: normal; min-width: 22ch; }
 .key { display: inline-block; width: .75em; height: .75em; border-radius: 2px;
   margin-right: .5em; }
 .best { font-weight: 700; }

@@ -138,7 +138,8 @@ def _charts(group: Group, counts: dict[str, int], of_what: str) -> Iterable[tupl
             charts.difference_chart(group),
         )
     curves = charts.curve_charts(group)
-    yield 'mAP while training', 'Mean over the seeds; thin: each seed.', curves[0]
+    if curves[0]:
+        yield 'mAP while training', 'Mean over the seeds; thin: each seed.', curves[0]
     yield 'Training loss', 'Losses of different formulas are not comparable in height.', curves[1]
     yield (
         'AP of each class',
