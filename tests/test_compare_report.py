@@ -78,7 +78,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
             logs = run.work_dir / '1' / 'vis_data'
             logs.mkdir(parents=True)
             rows = [{'loss': 1 / e, 'epoch': e, 'step': 10 * e} for e in (1, 2)]
-            rows.append({'coco/bbox_mAP': 0.1, 'step': 2})
+            rows += [{'coco/bbox_mAP': 0.1 * step, 'step': step} for step in (1, 2)]
             (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)))
             made.append(Outcome(run, result))
     lost = Run('net_lost_1x', 0, root / 'lost.py', root / 'lost')
