@@ -342,7 +342,7 @@ def train(work_dir, *hooks, epochs=3, resume=False, backends=('LocalVisBackend',
         randomness=dict(seed=0),
         experiment_name=f'{work_dir.name}{epochs}',
         resume=resume,
-        default_scope='mmengine',
+        default_scope='mmdet',
         log_level='ERROR',
         **config,
     )

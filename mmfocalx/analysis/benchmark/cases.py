@@ -73,6 +73,17 @@ class Case:
         return f'{self.loss}-{self.size}-{self.dtype}-{self.form}'
 
     @property
+    def record(self) -> dict[str, Any]:
+        """The case as it stands in its file."""
+        return {
+            'loss': self.loss,
+            'rows': self.size.rows,
+            'classes': self.size.classes,
+            'dtype': self.dtype,
+            'form': self.form,
+        }
+
+    @property
     def exists(self) -> bool:
         """Whether the loss has this form of targets."""
         return self.loss != SOFTMAX or (self.size.classes > 1 and self.form == 'labels')

@@ -96,11 +96,7 @@ def _memory_is_of_interest(case: Case, args: argparse.Namespace) -> bool:
 
 def _memory(case: Case) -> dict[str, Any]:
     return {
-        'loss': case.loss,
-        'rows': case.size.rows,
-        'classes': case.size.classes,
-        'dtype': case.dtype,
-        'form': case.form,
+        **case.record,
         'logits_bytes': case.size.entries * DTYPES[case.dtype].itemsize,
         'peak_bytes': in_new_process('memory', case),
     }

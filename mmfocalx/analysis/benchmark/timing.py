@@ -38,11 +38,7 @@ def measure(case: Case, rounds: int | None = None) -> dict[str, Any]:
         rounds = 9 if case.size.entries < LARGE else 5
     samples = interleaved(steps, rounds)
     return {
-        'loss': case.loss,
-        'rows': case.size.rows,
-        'classes': case.size.classes,
-        'dtype': case.dtype,
-        'form': case.form,
+        **case.record,
         'rounds': rounds,
         'logits_bytes': batch.logits.nbytes,
         'graphs_compiled': counters['stats']['unique_graphs'] - graphs,
