@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from cases import CASES, CHANNELS, VARIED, Batch, Case, each_case, make_batch, name, weight_shapes
-from mmfocalx.losses import FocalLossX, VarifocalLossX, fused
+from mmfocalx.losses import FocalLossX, VarifocalLossX, elementary, fused
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 LEAD = (37,)
@@ -150,16 +150,19 @@ def test_a_copy_stays_fused() -> None:
 @each_case
 def test_later_backwards(case: Case) -> None:
     """A second backward, also after the state moved on, and a derivative of the gradient."""
-    batch = make_batch(case, lead=LEAD)
+    batch = make_batch(case, case.forms[-2], lead=LEAD)
     weights = torch.rand(batch.pred.shape, dtype=torch.float64)
     results = []
     for mode in (True, False):
         loss = case.build({'fused': mode})
         pred = batch.pred.clone().requires_grad_()
         value = loss(pred, batch.target)
-        first = torch.autograd.grad(value, pred, retain_graph=True)[0]
-        for buffer in loss.buffers():
-            buffer.mul_(0.5)
+        handed_out = torch.autograd.grad(value, pred, retain_graph=True)[0]
+        first = handed_out.clone()
+        handed_out.zero_()
+        moved = [buffer for buffer in loss.buffers() if mode]  # autograd itself would refuse
+        for buffer in moved:
+            buffer.fill_(0.9)
         second = torch.autograd.grad(value, pred, retain_graph=True)[0]
         third = torch.autograd.grad(value, pred, create_graph=True)[0]
         curvature = torch.autograd.grad((third * weights).sum(), pred)[0]
@@ -167,6 +170,21 @@ def test_later_backwards(case: Case) -> None:
         torch.testing.assert_close(third, first, rtol=1e-9, atol=1e-12)
         results.append((first, curvature))
     torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ('function', 'exact'),
+    [
+        (elementary.sigmoid, torch.sigmoid),
+        (elementary.not_sigmoid, lambda x: torch.sigmoid(-x)),
+        (elementary.log_sigmoid, nn.functional.logsigmoid),
+        (elementary.log_not_sigmoid, lambda x: nn.functional.logsigmoid(-x)),
+    ],
+)
+def test_compiled_functions_are_precise_everywhere(function: Any, exact: Any) -> None:
+    x = torch.linspace(-80, 80, 4001)
+    got = torch.compile(function, backend='aot_eager')(x)
+    torch.testing.assert_close(got.double(), exact(x.double()), rtol=3e-7, atol=1e-37)
 
 
 @pytest.mark.usefixtures('traced')
