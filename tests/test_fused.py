@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-from functools import partial
 from typing import Any
 from unittest.mock import Mock
 
@@ -13,25 +10,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor, nn
-from torch._dynamo.utils import counters
 
 from cases import CASES, CHANNELS, VARIED, Batch, Case, each_case, make_batch, name, weight_shapes
-from mmfocalx.losses import FocalLossX, VarifocalLossX, elementary, fused
+from mmfocalx.losses import FocalLossX, elementary, fused
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 LEAD = (37,)
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
-
-
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile in a second instead of ten: the traced pass, run by torch's own kernels."""
-    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend='aot_eager'))
-    monkeypatch.setattr(fused, '_passes', {})
-
-
-def graphs() -> int:
-    return counters['stats']['unique_graphs']
 
 
 def value_and_gradient(
@@ -115,35 +100,6 @@ def test_every_option(case: Case, options: dict[str, Any]) -> None:
     )
     call = {} if kwargs.get('reduction') == 'sum' else {'avg_factor': options['avg_factor']}
     check_fused(case, kwargs, batch, **call)
-
-
-@pytest.mark.usefixtures('traced')
-def test_one_graph_for_all_sizes_and_copies() -> None:
-    loss = VarifocalLossX(fused=True)
-    before = graphs()
-
-    def step(loss: nn.Module, rows: int, **call: Any) -> None:
-        pred = torch.randn(rows, 6, requires_grad=True)
-        loss(pred, (torch.arange(rows) % 7, torch.rand(rows)), **call).backward()
-        assert pred.grad is not None and pred.grad.isfinite().all()
-
-    for rows in (300, 2, 77, 6, 0, 1, 5000):
-        step(loss, rows, avg_factor=float(rows + 1))
-        step(loss, rows, avg_factor=torch.tensor([2.0 + rows]))
-    step(loss, 10)
-    step(loss, 10, reduction_override='sum')
-    step(loss.train(False), 11)
-    step(copy.deepcopy(loss), 12)
-    step(pickle.loads(pickle.dumps(loss)), 13)
-    step(VarifocalLossX(fused=True, loss_weight=2.0, reduction='sum'), 14)
-    assert graphs() == before + 1
-
-
-@pytest.mark.usefixtures('traced')
-def test_a_copy_stays_fused() -> None:
-    loss = pickle.loads(pickle.dumps(copy.deepcopy(FocalLossX(fused=True))))
-    value = loss(torch.randn(5, 3, requires_grad=True), torch.arange(5) % 4)
-    assert 'OnePass' in str(value.grad_fn)
 
 
 @pytest.mark.usefixtures('traced')
@@ -270,52 +226,6 @@ def test_whole_model_compiled_around_the_loss() -> None:
 FOCAL = FocalLossX()
 
 
-def small_step(loss: nn.Module) -> Tensor:
-    value: Tensor = loss(torch.randn(8, 3, requires_grad=True), torch.arange(8) % 4)
-    value.backward()
-    return value
-
-
-def test_small_calls_are_not_compiled_by_themselves() -> None:
-    before = graphs()
-    assert 'OnePass' not in str(small_step(FocalLossX()).grad_fn)
-    assert graphs() == before
-
-
-@pytest.mark.usefixtures('traced')
-def test_large_calls_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, 'WORTH_COMPILING', 24)
-    before = graphs()
-    assert 'OnePass' in str(small_step(FocalLossX()).grad_fn)
-    assert graphs() == before + 1
-
-
-def test_the_environment_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('MMFOCALX_FUSED', '0')
-    assert 'OnePass' not in str(small_step(FocalLossX(fused=True)).grad_fn)
-    monkeypatch.setenv('MMFOCALX_FUSED', 'off')
-    with pytest.raises(ValueError, match=r"MMFOCALX_FUSED.*'0' or '1'.*'off'"):
-        small_step(FocalLossX(fused=True))
-
-
-@pytest.mark.usefixtures('traced')
-def test_logits_of_one_image_are_not_contiguous() -> None:
-    """As mmdet flattens a level, the rows of a single image are a transposed view."""
-    maps = [torch.randn(1, 6, size, size, requires_grad=True) for size in (7, 4, 9)]
-    grads = []
-    before = graphs()
-    for mode in (True, False):
-        loss = FocalLossX(fused=mode)
-        for level in maps:
-            rows = level.permute(0, 2, 3, 1).reshape(-1, 3)
-            loss(rows, torch.arange(len(rows)) % 4, avg_factor=9.0).backward()
-        grads.append([level.grad.clone() for level in maps if level.grad is not None])
-        for level in maps:
-            level.grad = None
-    torch.testing.assert_close(grads[0], grads[1], rtol=1e-6, atol=1e-8)
-    assert graphs() <= before + 2
-
-
 class TunedFocal(FocalLossX):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -335,28 +245,3 @@ def test_whatever_else_is_trained_gets_its_gradient(tuned: str) -> None:
     loss(pred, torch.arange(8) % 4, weight, avg_factor).backward()
     trained = {'parameter': loss.temperature, 'weight': weight, 'avg_factor': avg_factor}[tuned]
     assert trained.grad is not None and (trained.grad != 0).all()
-
-
-def broken_compiler(*args: Any, **kwargs: Any) -> Any:
-    def run(*args: Any) -> Any:
-        raise OSError('no C++ compiler')
-
-    return run
-
-
-def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, 'compile', broken_compiler)
-    monkeypatch.setattr(fused, '_passes', {})
-    monkeypatch.setattr(fused, '_compiler_failure', [])
-    monkeypatch.setattr(fused, '_told', set())
-    log = Mock()
-    monkeypatch.setattr(fused, 'print_log', log)
-    with pytest.raises(RuntimeError, match=r"fused=True of FocalLossX needs .*fused='auto'"):
-        small_step(FocalLossX(fused=True))
-    monkeypatch.setattr(fused, 'WORTH_COMPILING', 24)
-    for _ in range(2):
-        assert small_step(FocalLossX()).isfinite()
-    log.assert_called_once()
-    assert log.call_args.args[0] == (
-        'FocalLossX: eager, because torch.compile failed with OSError: no C++ compiler.'
-    )
