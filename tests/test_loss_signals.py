@@ -1,34 +1,18 @@
-"""The live view of a training: its signals against NumPy, and a training that it leaves alone."""
+"""The live view of a training: its signals against NumPy."""
 
 from __future__ import annotations
 
 import copy
-import json
-import multiprocessing
-import os
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
-from mmengine.config import Config
-from mmengine.hooks import Hook
-from mmengine.model import BaseModel, MMDistributedDataParallel
-from mmengine.registry import HOOKS, MODELS
-from mmengine.runner import Runner
+from mmengine.registry import MODELS
 from torch import nn
-from torch.utils.data import Dataset
 
-import mmfocalx
 from mmfocalx.engine import LossSignalsHook
-
-CLASSES = 3
-NAMES = ('red', 'white', 'platelet')
-SIGNALS = ('mean_positive_quality', 'positive_loss_share', 'effective_hard_negatives')
-# The processes of the ranks are forked from one that has imported all this.
-multiprocessing.get_context('forkserver').set_forkserver_preload(['mmfocalx'])
+from signals import CLASSES, NAMES, level, sample
 
 # ---------------------------------------------------------------- NumPy, in float64
 
@@ -80,44 +64,6 @@ def keep_largest(losses, ratio):
     kept = np.zeros(losses.size, dtype=bool)
     kept[np.argsort(-losses.ravel())[: int(np.ceil(ratio * losses.size))]] = True
     return kept.reshape(losses.shape)
-
-
-# ---------------------------------------------------------------- a stand-in for the runner
-
-
-class Recorder:
-    def __init__(self, names):
-        self.dataset_meta = dict(classes=names)
-        self.seen = []
-
-    def add_scalars(self, scalars, step):
-        self.seen.append((step, scalars))
-
-
-def sample(model, calls, hook=None, iteration=0, names=NAMES):
-    """The scalars of one iteration in which ``calls`` is called."""
-    hook = hook or LossSignalsHook(interval=1)
-    runner = SimpleNamespace(model=model, visualizer=Recorder(names), iter=iteration)
-    hook.before_train(runner)
-    hook.before_train_iter(runner, 0)
-    calls()
-    hook.after_train_iter(runner, 0)
-    hook.after_train(runner)
-    assert no_hooks(model)
-    return runner.visualizer.seen
-
-
-def no_hooks(model):
-    return not any(m._forward_hooks for m in model.modules())
-
-
-def level(rows, seed, channels=CLASSES):
-    g = torch.Generator().manual_seed(seed)
-    x = torch.randn(rows, channels, generator=g, dtype=torch.float64) * 2
-    labels = torch.randint(0, CLASSES + 1, (rows,), generator=g)
-    quality = torch.rand(rows, generator=g, dtype=torch.float64) * 0.9 + 0.1
-    weight = torch.rand(rows, generator=g, dtype=torch.float64)
-    return x, labels, quality, weight
 
 
 SIGMOID = {
@@ -273,135 +219,6 @@ def test_wrong_arguments(arguments, error):
         LossSignalsHook(**arguments)
 
 
-# ---------------------------------------------------------------- a real runner
-
-
-class Rows(Dataset):
-    def __init__(self):
-        self.metainfo = dict(classes=NAMES)
-
-    def __len__(self):
-        return 24
-
-    def __getitem__(self, index):
-        g = torch.Generator().manual_seed(index)
-        x = torch.randn(6, 4, generator=g)
-        labels = torch.randint(0, CLASSES + 1, (6,), generator=g)
-        return dict(x=x, labels=labels, quality=torch.rand(6, generator=g) * 0.8 + 0.1)
-
-
-class Detector(BaseModel):
-    """Losses with state, each called on two levels."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(4, CLASSES)
-        self.slide = MODELS.build(dict(type='SlideLossX', momentum=0.5))
-        self.equalized = MODELS.build(dict(type='EqualizedFocalLossX', num_classes=CLASSES))
-
-    def forward(self, x, labels, quality, mode='loss'):
-        losses = {}
-        for number, rows in enumerate((slice(0, 4), slice(4, 6))):
-            logits = self.linear(x[:, rows].flatten(0, 1))
-            target = labels[:, rows].flatten(), quality[:, rows].flatten()
-            losses[f'loss_slide{number}'] = self.slide(logits, target)
-            losses[f'loss_equalized{number}'] = self.equalized(logits, target)
-        return losses
-
-
-class CopyingHook(Hook):
-    """Copies the model while it is watched, as an exponential moving average does."""
-
-    priority = 'LOW'
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.copied = copy.deepcopy(runner.model)
-
-
-def train(work_dir, *hooks, epochs=3, resume=False, backends=('LocalVisBackend',), **config):
-    """A model trained for ``epochs`` of 6 iterations, and the signals in its scalars.json."""
-    torch.manual_seed(0)
-    runner = Runner(
-        model=Detector(),
-        work_dir=str(work_dir),
-        train_dataloader=dict(
-            batch_size=4,
-            num_workers=0,
-            dataset=Rows(),
-            sampler=dict(type='DefaultSampler', shuffle=True),
-            collate_fn=dict(type='default_collate'),
-        ),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
-        custom_hooks=list(hooks),
-        visualizer=dict(
-            type='Visualizer',
-            name=f'{work_dir}{epochs}',
-            vis_backends=[dict(type=backend) for backend in backends],
-        ),
-        randomness=dict(seed=0),
-        experiment_name=f'{work_dir.name}{epochs}',
-        resume=resume,
-        default_scope='mmdet',
-        log_level='ERROR',
-        **config,
-    )
-    runner.train()
-    assert no_hooks(runner.model)
-    rows = []
-    for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        rows += [json.loads(line) for line in file.read_text().splitlines()]
-    return runner, [row for row in rows if any(key.startswith('loss_signals/') for key in row)]
-
-
-def test_a_training_is_the_same_with_the_hook(tmp_path):
-    (config,) = Config.fromfile(mmfocalx.config_path('_base_/loss_signals.py')).custom_hooks
-    assert config.pop('type') == 'LossSignalsHook' and config['interval'] > 1
-    assert HOOKS.get('LossSignalsHook') is LossSignalsHook
-    plain, nothing = train(tmp_path / 'plain')
-    runner, rows = train(
-        tmp_path / 'watched', dict(type='LossSignalsHook', interval=4), CopyingHook()
-    )
-    expected, got = plain.model.state_dict(), runner.model.state_dict()
-    assert got.keys() == expected.keys()
-    assert all(torch.equal(got[name], value) for name, value in expected.items())
-    assert got['equalized.pos_grad'].sum() > 0 and got['slide.running'] != 0.2
-    logs = [r.message_hub.get_scalar('train/loss').data[0].tolist() for r in (plain, runner)]
-    assert len(logs[0]) == 18 and logs[0] == logs[1]
-    assert nothing == [] and [row['step'] for row in rows] == [4, 8, 12, 16]
-    for row in rows:
-        assert set(row) == {'step'} | {
-            f'loss_signals/{key}'
-            for key in (
-                *(f'slide/{signal}' for signal in SIGNALS),
-                *(f'equalized/{signal}' for signal in SIGNALS),
-                *(f'equalized/gamma_{kind}' for kind in ('min', 'mean', 'max')),
-                *(f'equalized/gamma/{name}' for name in NAMES),
-            )
-        }
-        assert 0 < row['loss_signals/slide/positive_loss_share'] < 1
-
-
-def test_nothing_is_computed_between_samples(tmp_path, monkeypatch):
-    calls = []
-    from mmfocalx.engine import loss_signals
-
-    measure = loss_signals._sums
-    monkeypatch.setattr(loss_signals, '_sums', lambda *a: calls.append(a) or measure(*a))
-    _, rows = train(tmp_path, LossSignalsHook(interval=7))
-    assert [row['step'] for row in rows] == [7, 14]
-    assert len(calls) == len(rows) * 2 * 2  # losses, levels
-
-
-def test_a_resumed_training_goes_on(tmp_path):
-    hook = dict(type='LossSignalsHook', interval=5)
-    _, whole = train(tmp_path / 'whole', hook)
-    train(tmp_path / 'halves', hook, epochs=2)
-    _, halves = train(tmp_path / 'halves', hook, resume=True)
-    assert [row['step'] for row in halves] == [5, 10, 15]
-    assert halves == whole
-
-
 def test_a_model_without_such_a_loss_is_told(tmp_path, caplog):
     from mmengine.logging import MMLogger
 
@@ -412,57 +229,3 @@ def test_a_model_without_such_a_loss_is_told(tmp_path, caplog):
     finally:
         MMLogger.get_current_instance().removeHandler(caplog.handler)
     assert 'no classification loss of mmfocalx' in caplog.text
-
-
-def test_tensorboard(tmp_path):
-    pytest.importorskip('tensorboard')
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    hook = dict(type='LossSignalsHook', interval=4)
-    runner, rows = train(tmp_path, hook, backends=('LocalVisBackend', 'TensorboardVisBackend'))
-    runner.visualizer.close()
-    (folder,) = tmp_path.glob('*/vis_data')
-    events = EventAccumulator(str(folder)).Reload()
-    for name in rows[0].keys() - {'step'}:
-        seen = [(event.step, event.value) for event in events.Scalars(name)]
-        assert seen == [(row['step'], pytest.approx(row[name])) for row in rows]
-
-
-# ---------------------------------------------------------------- several ranks
-
-
-def run_rank(rank, world_size, folder):
-    """One iteration with rows of its own on each rank; the last rank calls no loss."""
-    torch.set_num_threads(1)
-    os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
-    )
-    model = Head()
-    wrapped = MMDistributedDataParallel(model)
-    calls = (lambda: None) if rank == world_size - 1 > 0 else (lambda: wrapped(*level(9, rank)))
-    seen = sample(wrapped, calls)
-    torch.save(seen, f'{folder}/{rank}.pth')
-    torch.distributed.destroy_process_group()
-
-
-class Head(BaseModel):
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
-        self.loss_cls = MODELS.build(dict(type='VarifocalLossX'))
-
-    def forward(self, x, labels, quality, weight):
-        return self.loss_cls(self.scale * x, (labels, quality), weight)
-
-
-def test_signals_are_those_of_all_ranks(tmp_path):
-    torch.multiprocessing.start_processes(
-        run_rank, (3, tmp_path), nprocs=3, start_method='forkserver'
-    )
-    seen = [torch.load(tmp_path / f'{rank}.pth') for rank in range(3)]
-    model = Head()
-    together = sample(model, lambda: [model(*level(9, rank)) for rank in (0, 1)])
-    assert list(together[0][1]) == [f'loss_signals/loss_cls/{signal}' for signal in SIGNALS]
-    for ((_, scalars),) in seen:
-        assert scalars == pytest.approx(together[0][1], rel=1e-12)
