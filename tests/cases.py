@@ -1,6 +1,6 @@
 """One row per loss: what to vary, and which scalar-loop reference it must equal.
 
-Adding a loss means one formula in ``reference.FORMULAS`` and one row in ``CASES``.
+Adding a loss means one formula in ``reference_formulas.FORMULAS`` and one row in ``CASES``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import mmfocalx.losses
-import reference
+import reference_formulas
 
 CHANNELS = 4
 # Powers of two: exact in every dtype. Class 0 has no data yet, class 2 has more positive gradient.
@@ -42,8 +42,8 @@ class Case:
         return self.type + ('-softmax' if self.softmax else '')
 
     @property
-    def formula(self) -> reference.Formula:
-        return reference.FORMULAS[self.type]
+    def formula(self) -> reference_formulas.Formula:
+        return reference_formulas.FORMULAS[self.type]
 
     @property
     def forms(self) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ class Case:
 
     def sum_classes(self, kwargs: dict[str, Any]) -> bool:
         inner = kwargs.get('loss', {}).get('type', self.type)
-        return self.softmax or reference.FORMULAS[inner].sum_classes
+        return self.softmax or reference_formulas.FORMULAS[inner].sum_classes
 
     def build(self, kwargs: dict[str, Any], channels: int = CHANNELS) -> nn.Module:
         """The loss as a user makes it; the one with gradient statistics gets fixed ones."""

@@ -6,13 +6,16 @@ The tests call them on the code as it is; the mutation tests call the same funct
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 import reference
+import reference_formulas
 from cases import EFL_STATE, Batch, Case
 
 TOLERANCE = {
@@ -48,11 +51,11 @@ def expected(
     case: Case,
     kwargs: Call,
     batch: Batch,
-    state: reference.State | None = None,
+    state: reference_formulas.State | None = None,
     *,
     avg_factor: Any = None,
     reduction_override: str | None = None,
-) -> Callable[[reference.Rows], list[float] | float]:
+) -> Callable[[reference_formulas.Rows], list[float] | float]:
     """The scalar loop of this call, as a function of the rows of ``pred``."""
     return reference.classification_loss(
         case.formula,
@@ -76,7 +79,7 @@ def expected_loss(case: Case, kwargs: Call, batch: Batch, **call: Any) -> list[f
 def expected_gradient(case: Case, kwargs: Call, batch: Batch, **call: Any) -> list[float]:
     loop = expected(case, kwargs, batch, **call)
 
-    def scalar(rows: reference.Rows) -> float:
+    def scalar(rows: reference_formulas.Rows) -> float:
         values = loop(rows)
         if isinstance(values, float):
             return values
@@ -169,12 +172,13 @@ def check_zero_with_gradient(case: Case, kwargs: Call, batch: Batch, **call: Any
 
 def check_mask_loss(loss: Any, kwargs: Call, logits: Tensor, masks: Tensor, **call: Any) -> None:
     """FocalDiceLossX: value and gradient against the scalar loop."""
-    defaults = {**reference.MASK_DEFAULTS, **kwargs}
+    defaults = {**reference_formulas.MASK_DEFAULTS, **kwargs}
     rows, target_rows = _rows(logits), _rows(masks)
 
-    def expected(preds: reference.Rows) -> list[float]:
+    def expected(preds: reference_formulas.Rows) -> list[float]:
         losses = [
-            reference.focal_dice(p, t, defaults) for p, t in zip(preds, target_rows, strict=True)
+            reference_formulas.focal_dice(p, t, defaults)
+            for p, t in zip(preds, target_rows, strict=True)
         ]
         return _per_sample(losses, kwargs, call)
 
@@ -183,12 +187,12 @@ def check_mask_loss(loss: Any, kwargs: Call, logits: Tensor, masks: Tensor, **ca
 
 def check_box_loss(loss: Any, kwargs: Call, boxes: Tensor, targets: Tensor, **call: Any) -> None:
     """FocalEIoULossX: value and gradient against the scalar loop, IoU ** gamma held constant."""
-    defaults = {**reference.BOX_DEFAULTS, **kwargs}
+    defaults = {**reference_formulas.BOX_DEFAULTS, **kwargs}
     rows, target_rows = _rows(boxes), _rows(targets)
 
-    def expected(preds: reference.Rows) -> list[float]:
+    def expected(preds: reference_formulas.Rows) -> list[float]:
         losses = [
-            reference.focal_eiou(p, t, defaults, f)
+            reference_formulas.focal_eiou(p, t, defaults, f)
             for p, t, f in zip(preds, target_rows, rows, strict=True)
         ]
         return _per_sample(losses, kwargs, call)
@@ -196,8 +200,8 @@ def check_box_loss(loss: Any, kwargs: Call, boxes: Tensor, targets: Tensor, **ca
     _check_rowwise(loss, boxes, targets, call, expected, rows, rtol=1e-6)
 
 
-def _rows(values: Tensor) -> reference.Rows:
-    rows: reference.Rows = values.detach().to(torch.float64).flatten(1).tolist()
+def _rows(values: Tensor) -> reference_formulas.Rows:
+    rows: reference_formulas.Rows = values.detach().to(torch.float64).flatten(1).tolist()
     return rows
 
 
@@ -217,7 +221,7 @@ def _check_rowwise(
     target: Tensor,
     call: Call,
     expected: Any,
-    rows: reference.Rows,
+    rows: reference_formulas.Rows,
     rtol: float = 1e-7,
 ) -> None:
     pred = pred.detach().clone().requires_grad_()
@@ -225,7 +229,7 @@ def _check_rowwise(
     got = loss(pred, target, **call)
     assert_close(as_list(got), expected(rows), max(rtol, 1e-7), 'loss')
 
-    def scalar(preds: reference.Rows) -> float:
+    def scalar(preds: reference_formulas.Rows) -> float:
         values = expected(preds)
         return math.fsum(v * c for v, c in zip(values, cotangent(len(values)), strict=True))
 
@@ -233,3 +237,16 @@ def _check_rowwise(
     assert grad.dtype == pred.dtype
     numeric = [v for row in reference.gradient(scalar, rows, 1e-4) for v in row]
     assert_close(as_list(grad), numeric, rtol, 'gradient')
+
+
+def assert_refused(function: Any, argument: str, *given: str) -> None:
+    """``given`` are patterns of what came; what was expected has to be said as well."""
+    with pytest.raises((ValueError, TypeError)) as caught:
+        function()
+    message = str(caught.value)
+    assert re.search(rf'\b{argument}\b', message), f'{argument!r} is not named: {message}'
+    for pattern in given:
+        assert re.search(pattern, message), f'{pattern!r} was given: {message}'
+    assert re.search('(?i)expect|must|should|needs?|has to|one of|only', message), (
+        f'does not say what was expected: {message}'
+    )

@@ -7,10 +7,8 @@ import math
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from mmengine.structures import InstanceData
 
 pytest.importorskip('mmdet')
 
@@ -18,114 +16,25 @@ import mmdet.models  # noqa: F401  (registers)
 from mmdet.registry import MODELS
 
 import mmfocalx  # noqa: F401  (registers)
-
-STRIDES = (8, 16, 32)
-SIZE = 96
-METAS = [dict(img_shape=(SIZE, SIZE), pad_shape=(SIZE, SIZE), scale_factor=(1, 1))] * 2
-FOCAL = dict(type='FocalLoss', use_sigmoid=True, loss_weight=1.5)
-VARIFOCAL = dict(type='VarifocalLossX', use_sigmoid=True)
-TEST_CFG = ConfigDict(
-    nms_pre=100, score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5), max_per_img=100
+from small_heads import (
+    FOCAL,
+    HEADS,
+    METAS,
+    RETINA,
+    STRIDES,
+    VARIFOCAL,
+    Recorder,
+    batch,
+    build,
+    gradients,
+    losses_of,
 )
-
-RETINA = dict(
-    num_classes=3,
-    in_channels=8,
-    feat_channels=8,
-    stacked_convs=1,
-    anchor_generator=dict(
-        type='AnchorGenerator',
-        octave_base_scale=4,
-        scales_per_octave=2,
-        ratios=[0.5, 1.0, 2.0],
-        strides=list(STRIDES),
-    ),
-    bbox_coder=dict(
-        type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2]
-    ),
-    loss_bbox=dict(type='L1Loss', loss_weight=1.0),
-    train_cfg=ConfigDict(
-        assigner=dict(
-            type='MaxIoUAssigner',
-            pos_iou_thr=0.5,
-            neg_iou_thr=0.4,
-            min_pos_iou=0,
-            ignore_iof_thr=-1,
-        ),
-        sampler=dict(type='PseudoSampler'),
-        allowed_border=-1,
-        pos_weight=-1,
-    ),
-    test_cfg=TEST_CFG,
-)
-FCOS = dict(
-    num_classes=3,
-    in_channels=8,
-    feat_channels=8,
-    stacked_convs=1,
-    strides=list(STRIDES),
-    regress_ranges=((-1, 24), (24, 48), (48, 1e8)),
-    norm_cfg=dict(type='GN', num_groups=2),
-    loss_bbox=dict(type='GIoULoss', loss_weight=1.0),
-    test_cfg=TEST_CFG,
-)
-HEADS = {'RetinaHead': RETINA, 'FCOSHead': FCOS}
 
 
 @pytest.fixture(autouse=True)
 def _scope():
     init_default_scope('mmdet')
     MMLogger.get_current_instance().setLevel('ERROR')
-
-
-def build(kind: str, **settings):
-    torch.manual_seed(0)
-    base = HEADS[kind.removesuffix('X')]
-    head = MODELS.build(copy.deepcopy({'type': kind, **base, **settings}))
-    head.init_weights()
-    with torch.no_grad():  # far from the start, where every box and score is alike
-        for parameter in head.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-        for name, bias in head.named_parameters():
-            if name == 'conv_reg.bias':
-                bias.fill_(1.5)
-    return head.train()
-
-
-def batch(boxes_per_image: int = 4):
-    generator = torch.Generator().manual_seed(1)
-    instances = []
-    for _ in METAS:
-        corner = torch.rand(boxes_per_image, 2, generator=generator) * 50
-        side = torch.rand(boxes_per_image, 2, generator=generator) * 35 + 10
-        labels = torch.randint(0, 3, (boxes_per_image,), generator=generator)
-        instances.append(InstanceData(bboxes=torch.cat([corner, corner + side], 1), labels=labels))
-    features = [
-        torch.randn(len(METAS), 8, SIZE // s, SIZE // s, generator=generator) for s in STRIDES
-    ]
-    return features, instances
-
-
-def losses_of(head, features, instances):
-    raw = head.loss_by_feat(*head(features), instances, METAS)
-    return {k: sum(v) if isinstance(v, list) else v for k, v in raw.items()}
-
-
-def gradients(head, loss):
-    return torch.autograd.grad(loss, list(head.parameters()), allow_unused=True)
-
-
-class Recorder(torch.nn.Module):
-    """Keeps the arguments that a head hands to its loss."""
-
-    def __init__(self, loss):
-        super().__init__()
-        self.loss = loss
-        self.calls = []
-
-    def forward(self, pred, target, weight=None, avg_factor=None):
-        self.calls.append((pred, target, weight, avg_factor))
-        return self.loss(pred, target, weight, avg_factor=avg_factor)
 
 
 @pytest.mark.parametrize('boxes_per_image', [0, 4])

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 import reference
+import reference_formulas
 from mmfocalx.analysis import loss_gallery
 from mmfocalx.analysis.loss_curves import BALANCES, LOGITS, curves, examples, registered_losses
 from mmfocalx.analysis.loss_page import file_name, loss_page, markdown
@@ -29,7 +30,7 @@ SOME = slice(3, None, 41)  # of the logits
 def expected(config, curve, balance):
     """Value and gradient at some logits, by a loop in Python floats and finite differences."""
     settings = dict(config)
-    formula = reference.FORMULAS[settings.pop('type')]
+    formula = reference_formulas.FORMULAS[settings.pop('type')]
     softmax = not settings.get('use_sigmoid', True)
     logits = LOGITS[SOME].tolist()
     labels = [int(curve.quality == 0)] * len(logits)
