@@ -112,7 +112,18 @@ def _value_and_gradient(
     scale: Tensor,
     row_zeros: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The whole pass, to be compiled."""
+    """The whole pass, to be compiled.
+
+    Args:
+        loss: see :func:`scaled_sum`, as for the others.
+        x: (N, C) predictions.
+        checked: their targets.
+        weight: (N, 1), (N, C) or None.
+        scale: 0-d factor of the sum.
+        row_zeros: (N,) zeros that the compiler does not know to be zero. They keep the loops over
+            rows and over classes apart: flattened to one loop, what the formula uses twice would
+            not fuse with the row sums and go through memory.
+    """
     gradient_type = _gradient_type(x)
 
     def total(x: Tensor) -> Tensor:
