@@ -48,7 +48,15 @@ setup(
         'upstream': pins('upstream'),
         'demo': ['matplotlib', 'pillow', 'scikit-learn'],
         'report': ['jinja2', 'matplotlib', 'pillow', 'tqdm'],
-        'dev': ['hypothesis', 'mypy>=2,<3', 'pytest>=8', 'pytest-xdist', 'ruff>=0.17,<0.18'],
+        'dev': [
+            'hypothesis',
+            'mypy>=2,<3',
+            'pytest>=8',
+            'pytest-timeout',
+            'pytest-xdist',
+            'ruff>=0.17,<0.18',
+            'tensorboard',
+        ],
     },
     classifiers=[
         'Programming Language :: Python :: 3.10',

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import torch
-import torch.multiprocessing
 
 from mmfocalx.engine import LossSignalsHook
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import multiprocessing.context
 import os
 import random
 import signal
@@ -18,6 +16,7 @@ import pytest
 
 import stub_tools
 import tiny_detection
+from forkserver import FORKSERVER
 from mmfocalx.analysis.compare import main, parse_args
 from mmfocalx.analysis.processes import locked
 from mmfocalx.analysis.runs import ChangedRunError, Run, execute
@@ -169,14 +168,6 @@ def test_directory_in_use_is_refused(tmp_path: Path) -> None:
         pass
 
 
-@pytest.fixture(scope='module')
-def server() -> multiprocessing.context.BaseContext:
-    """Starts comparisons as processes of their own, with the slow imports done once."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['mmfocalx.analysis.compare'])
-    return context
-
-
 def compare_in_this_process(tools: Path, arguments: list[str], log: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open('w') as sys.stdout:
@@ -184,11 +175,11 @@ def compare_in_this_process(tools: Path, arguments: list[str], log: Path) -> Non
         sys.exit(main(tools, arguments))
 
 
-def compare(server, tmp_path: Path, tools: Path, out: str, *more: str):
+def compare(tmp_path: Path, tools: Path, out: str, *more: str):
     """A comparison of a.py and b.py with two seeds, under way."""
     configs = [str(tmp_path / f'{name}.py') for name in 'ab']
     arguments = [*configs, '--seeds', '0', '1', '--out', str(tmp_path / out), *more]
-    process = server.Process(
+    process = FORKSERVER.Process(
         target=compare_in_this_process, args=(tools, arguments, tmp_path / f'{out}.log')
     )
     process.start()
@@ -220,17 +211,17 @@ def final_numbers(tmp_path: Path, out: str) -> list:
 
 
 def test_killed_three_times_the_table_equals_an_uninterrupted_one(
-    tmp_path: Path, data: Path, tools: Path, server
+    tmp_path: Path, data: Path, tools: Path
 ) -> None:
     for name, step in (('a', 0.1), ('b', 0.3)):
         stub_tools.write_config(tmp_path / f'{name}.py', data, step=step)
-    code, output = exit_code(compare(server, tmp_path, tools, 'whole'), tmp_path, 'whole')
+    code, output = exit_code(compare(tmp_path, tools, 'whole'), tmp_path, 'whole')
     assert code == 0, output
 
     seed = random.randrange(10**6)
     points = sorted(random.Random(seed).sample(range(1, 20), 3))
     for point in points:
-        process = compare(server, tmp_path, tools, 'killed')
+        process = compare(tmp_path, tools, 'killed')
         wait_for(tmp_path, 'killed', point)
         process.kill()
         process.join()
@@ -238,7 +229,7 @@ def test_killed_three_times_the_table_equals_an_uninterrupted_one(
         before = epochs_in(tmp_path, 'killed')
         time.sleep(0.4)
         assert epochs_in(tmp_path, 'killed') == before, 'a training outlived its comparison'
-    code, output = exit_code(compare(server, tmp_path, tools, 'killed'), tmp_path, 'killed')
+    code, output = exit_code(compare(tmp_path, tools, 'killed'), tmp_path, 'killed')
     assert code == 0, output
     assert final_numbers(tmp_path, 'killed') == final_numbers(tmp_path, 'whole'), (seed, points)
     for out in ('killed', 'whole'):
@@ -248,11 +239,11 @@ def test_killed_three_times_the_table_equals_an_uninterrupted_one(
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_interrupt_ends_the_children(
-    tmp_path: Path, data: Path, tools: Path, server, number: signal.Signals
+    tmp_path: Path, data: Path, tools: Path, number: signal.Signals
 ) -> None:
     for name in 'ab':
         stub_tools.write_config(tmp_path / f'{name}.py', data)
-    process = compare(server, tmp_path, tools, 'out', '--jobs', '2')
+    process = compare(tmp_path, tools, 'out', '--jobs', '2')
     wait_for(tmp_path, 'out', 2)
     os.kill(process.pid, number)
     code, output = exit_code(process, tmp_path, 'out')

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-import multiprocessing
-import os
 from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel, MMDistributedDataParallel
@@ -20,11 +17,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import mmfocalx
+from forkserver import run_ranks
 from mmfocalx.engine import LossSignalsHook
 from signals import CLASSES, NAMES, SIGNALS, level, no_hooks, sample
-
-# The processes of the ranks are forked from one that has imported all this.
-multiprocessing.get_context('forkserver').set_forkserver_preload(['mmfocalx'])
 
 # ---------------------------------------------------------------- a real runner
 
@@ -172,19 +167,10 @@ def test_tensorboard(tmp_path):
 # ---------------------------------------------------------------- several ranks
 
 
-def run_rank(rank, world_size, folder):
-    """One iteration with rows of its own on each rank; the last rank calls no loss."""
-    torch.set_num_threads(1)
-    os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
-    )
-    model = Head()
-    wrapped = MMDistributedDataParallel(model)
-    calls = (lambda: None) if rank == world_size - 1 > 0 else (lambda: wrapped(*level(9, rank)))
-    seen = sample(wrapped, calls)
-    torch.save(seen, f'{folder}/{rank}.pth')
-    torch.distributed.destroy_process_group()
+def sample_of_a_rank(rank):
+    """One iteration with rows of its own on each rank; rank 2 calls no loss."""
+    wrapped = MMDistributedDataParallel(Head())
+    return sample(wrapped, lambda: wrapped(*level(9, rank)) if rank < 2 else None)
 
 
 class Head(BaseModel):
@@ -198,10 +184,7 @@ class Head(BaseModel):
 
 
 def test_signals_are_those_of_all_ranks(tmp_path):
-    torch.multiprocessing.start_processes(
-        run_rank, (3, tmp_path), nprocs=3, start_method='forkserver'
-    )
-    seen = [torch.load(tmp_path / f'{rank}.pth') for rank in range(3)]
+    seen = run_ranks(sample_of_a_rank, 3, tmp_path)
     model = Head()
     together = sample(model, lambda: [model(*level(9, rank)) for rank in (0, 1)])
     assert list(together[0][1]) == [f'loss_signals/loss_cls/{signal}' for signal in SIGNALS]

@@ -6,36 +6,28 @@ parameters, so that what differs once differs ever after.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 pytest.importorskip('mmdet')
-
-import multiprocessing
 
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 import mmfocalx.losses
-from test_heads import METAS, SIZE, STRIDES, build
+from forkserver import run_ranks
+from small_heads import METAS, SIZE, STRIDES, build
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
 RANKS = 2
 CLASSES = 3
 LEARNING_RATE = 0.1
-# The processes of the ranks are forked from one that has imported all this.
-multiprocessing.get_context('forkserver').set_forkserver_preload(
-    ['mmdet.models', 'mmdet.datasets', 'mmdet.evaluation']
-)
 
 
 class Classifier(nn.Module):
@@ -148,28 +140,17 @@ SCENARIOS: dict[str, tuple[type, dict[str, Any], int]] = {
 }
 
 
-def run_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder / "rendezvous"}', rank=rank, world_size=RANKS
-    )
-    records = {
+def run_scenarios(rank: int) -> dict[str, Any]:
+    return {
         name: train(kind(settings), steps, rank)
         for name, (kind, settings, steps) in SCENARIOS.items()
     }
-    torch.save(records, folder / f'{rank}.pth')
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each rank recorded in each scenario."""
-    folder = tmp_path_factory.mktemp('ranks')
-    torch.multiprocessing.start_processes(
-        run_rank, (folder,), nprocs=RANKS, start_method='forkserver'
-    )
-    return [torch.load(folder / f'{rank}.pth') for rank in range(RANKS)]
+    return run_ranks(run_scenarios, RANKS, tmp_path_factory.mktemp('ranks'))
 
 
 def compare(ranks: list[Any], scenario: str, rtol: float, *, scale: float = 1.0) -> None:

@@ -2,15 +2,15 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hotcoco import COCO
+from mmengine.evaluator import Evaluator
 
+from forkserver import run_ranks
 from mmfocalx.evaluation import ScoreQualityMetric
 from mmfocalx.evaluation.matching import ANY_OVERLAP, match
 from mmfocalx.evaluation.score_quality import localisation_aware_ece, optimal_lrp
@@ -146,41 +146,21 @@ def test_bad_arguments(tmp_path: Path, option: dict) -> None:
         metric_of(tmp_path, scene()[0], **option)
 
 
-WORKER = """
-import json, sys
-sys.path[:0] = [{root!r}, {tests!r}]
-from pathlib import Path
-from mmengine.evaluator import Evaluator
-from torch.distributed import init_process_group
-from score_quality_by_hand import CLASSES, scene
-from test_score_quality import metric_of, samples
-rank, world = int(sys.argv[1]), 2
-init_process_group('gloo', init_method='file://' + {meeting!r}, rank=rank, world_size=world)
-here = Path({meeting!r} + f'-{{rank}}')
-here.mkdir()
-truth, found = scene(1)
-evaluator = Evaluator(metric_of(here, truth))
-evaluator.dataset_meta = dict(classes=CLASSES)
-for one in samples(truth, found)[rank::world]:
-    evaluator.process([one])
-print(json.dumps(evaluator.evaluate(len(truth['images']))))
-"""
+def evaluate_half(rank: int, folder: Path) -> dict:
+    truth, found = scene(1)
+    (folder / str(rank)).mkdir()
+    evaluator = Evaluator(metric_of(folder / str(rank), truth))
+    evaluator.dataset_meta = dict(classes=CLASSES)
+    for one in samples(truth, found)[rank::2]:
+        evaluator.process([one])
+    return evaluator.evaluate(len(truth['images']))
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
-    here = Path(__file__).resolve()
-    code = WORKER.format(
-        root=str(here.parents[1]), tests=str(here.parent), meeting=str(tmp_path / 'meeting')
-    )
-    workers = [
-        subprocess.Popen([sys.executable, '-c', code, str(rank)], stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0]
+    halves = run_ranks(evaluate_half, 2, tmp_path, tmp_path)
     truth, found = scene(1)
     metric = metric_of(tmp_path, truth)
     metric.process(None, samples(truth, found))
     alone = metric.evaluate(len(truth['images']))
-    for output in outputs:
-        assert json.loads(output.splitlines()[-1]) == pytest.approx(alone)
+    for half in halves:
+        assert half == pytest.approx(alone)

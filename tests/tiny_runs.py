@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import runpy
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from forkserver import FORKSERVER
 from tiny_detection import write_config, write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,9 +26,6 @@ default_hooks = dict(
     checkpoint=dict(max_keep_ckpts={keep}), visualization=dict(type='DetVisualizationHook'))
 visualizer = dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 """
-
-_processes = multiprocessing.get_context('forkserver')
-_processes.set_forkserver_preload(['mmdet.models', 'mmdet.datasets', 'mmdet.evaluation'])
 
 
 def write_training(root: Path, *, epochs: int = 1, keep: int = 2) -> Path:
@@ -75,7 +72,7 @@ def run_quickly(
         log: File for what it prints.
         before: Called first, in that process; must be picklable.
     """
-    process = _processes.Process(
+    process = FORKSERVER.Process(
         target=_run_here, args=(script, [str(word) for word in arguments], log, before)
     )
     process.start()
