@@ -25,10 +25,11 @@ from mmfocalx.analysis.bootstrap import (
 )
 from mmfocalx.analysis.curves import training_curves
 from mmfocalx.analysis.evaluate import Evaluation, evaluate
-from mmfocalx.analysis.groups import distinct_parts, group
+from mmfocalx.analysis.groups import AP_KINDS, distinct_parts, group
 from mmfocalx.analysis.markdown import markdown_report
 from mmfocalx.analysis.pictures import image_errors
 from mmfocalx.analysis.report import html_report, verdict
+from mmfocalx.analysis.results import judged, mean_sd, summarise
 from mmfocalx.analysis.runs import Outcome, Run
 
 
@@ -217,3 +218,13 @@ def test_page_needs_nothing_else(outcomes: list[Outcome], evaluations: list[Eval
     for run in evaluations:
         assert run.run.name in text
     assert 'is not registered' in text
+
+
+def test_both_reports_round_the_same_numbers(
+    outcomes: list[Outcome], evaluations: list[Evaluation]
+) -> None:
+    by_run = {one.run: one for one in evaluations}
+    rows = summarise([judged(one, by_run[one.run]) for one in outcomes if one.result])
+    for row, entry in zip(rows, group(evaluations)[0].entries, strict=True):
+        for kind in AP_KINDS:
+            assert row[kind] == pytest.approx(mean_sd(entry.ap(kind)), rel=1e-12, nan_ok=True)

@@ -21,7 +21,7 @@ from mmfocalx.analysis.groups import Group, group
 from mmfocalx.analysis.markdown import markdown_report
 from mmfocalx.analysis.processes import sigterm_as_exit
 from mmfocalx.analysis.report import html_report
-from mmfocalx.analysis.results import write_results
+from mmfocalx.analysis.results import judged, write_results
 from mmfocalx.analysis.runs import SPLITS, ChangedRunError, Outcome, Run, execute
 
 BAR = '{percentage:3.0f}%|{bar}|{postfix} [{elapsed}, about {remaining} left]'
@@ -144,7 +144,9 @@ def write_tables(outcomes: list[Outcome], out: Path, groups: Sequence[Group] = (
 
 def write_report(outcomes: list[Outcome], out: Path, command: str) -> str:
     """Judge the detections and write all three reports; gives back the Markdown one."""
-    groups = group([evaluate(one) for one in outcomes if one.result is not None])
+    evaluations = {one.run: evaluate(one) for one in outcomes if one.result is not None}
+    groups = group(evaluations.values())
+    outcomes = [judged(one, evaluations[one.run]) if one.result else one for one in outcomes]
     (out / 'report.html').write_text(html_report(groups, outcomes, command))
     return write_tables(outcomes, out, groups)
 

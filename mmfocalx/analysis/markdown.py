@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from mmfocalx.analysis.bootstrap import Interval
 from mmfocalx.analysis.groups import AP_KINDS, Group
 from mmfocalx.analysis.logs import HEADLINE
-from mmfocalx.analysis.results import failures, mean_sd, summarise
+from mmfocalx.analysis.results import failures, mean_sd, percent_ap, summarise
 from mmfocalx.analysis.runs import Outcome
 
 QUALITY = ('spearman', 'LaECE0', 'D-ECE', 'oLRP')
@@ -40,7 +40,7 @@ def markdown_report(outcomes: Sequence[Outcome], groups: Sequence[Group] = ()) -
                 [
                     result['name'],
                     str(result['seed']),
-                    *(number(100 * result['metrics'][key]) for key in HEADLINE.values()),
+                    *(number(value) for value in percent_ap(result).values()),
                     duration(result['train_seconds']),
                     str(result['iterations'] or '-'),
                 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,27 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
+def judged(outcome: Outcome, evaluation: Evaluation) -> Outcome:
+    """The outcome whose result holds what its detections were found to be worth, too."""
+    one = evaluation
+    found = {'ap': one.ap, 'class_ap': one.class_ap, 'tide': one.tide, 'quality': one.quality}
+    return replace(outcome, result={**one.result, **found})
+
+
+def percent_ap(result: dict[str, Any]) -> dict[str, float]:
+    """MAP, AP50 and AP75 of a run, to the digits of its log as long as it is not judged."""
+    logged = {kind: result['metrics'][key] for kind, key in HEADLINE.items()}
+    return {kind: 100 * value for kind, value in result.get('ap', logged).items()}
+
+
 def summarise(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """One row per config, in the order given: mean and standard deviation over its seeds."""
     rows = []
     for name in dict.fromkeys(outcome.run.name for outcome in outcomes):
         done = [o.result for o in outcomes if o.run.name == name and o.result is not None]
         row: dict[str, Any] = {'name': name, 'seeds': [result['seed'] for result in done]}
-        for title, key in HEADLINE.items():
-            row[title] = mean_sd([100 * result['metrics'][key] for result in done])
+        for kind in HEADLINE:
+            row[kind] = mean_sd([percent_ap(result)[kind] for result in done])
         row['train_seconds'] = mean_sd([result['train_seconds'] for result in done])
         row['peak_rss_mb'] = mean_sd([result['peak_rss_mb'] for result in done])
         rows.append(row)
@@ -47,25 +61,13 @@ def failures(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 def write_results(outcomes: Sequence[Outcome], groups: Sequence[Group], path: Path) -> None:
     """Write ``results.json``: runs, summary, failures, and the comparison within each group."""
-    judged = {run.run: run for one in groups for entry in one.entries for run in entry.runs}
-    runs = [
-        {**outcome.result, **_judgement(judged.get(outcome.run))}
-        for outcome in outcomes
-        if outcome.result is not None
-    ]
     content = {
-        'runs': runs,
+        'runs': [outcome.result for outcome in outcomes if outcome.result is not None],
         'summary': summarise(outcomes),
         'failed': failures(outcomes),
         'comparisons': [_comparison(one) for one in groups],
     }
     write_json(path, _plain(content))
-
-
-def _judgement(run: Evaluation | None) -> dict[str, Any]:
-    if run is None:
-        return {}
-    return {'ap': run.ap, 'class_ap': run.class_ap, 'tide': run.tide, 'quality': run.quality}
 
 
 def _comparison(group: Group) -> dict[str, Any]:
