@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,5 +14,10 @@ from mmfocalx.losses import fused
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compile in a second instead of ten: the traced pass, run by torch's own kernels."""
-    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend='aot_eager'))
+    compiler = torch.compile
+
+    def tracer(function: Callable[..., Any], *, options: Any = None, **settings: Any) -> Any:
+        return compiler(function, **{**settings, 'backend': 'aot_eager'})
+
+    monkeypatch.setattr(torch, 'compile', tracer)
     monkeypatch.setattr(fused, '_passes', {})

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
+from torch._inductor import cpu_vec_isa
 
 from mmfocalx.losses import FocalLossX, VarifocalLossX, fused
 
@@ -99,6 +100,21 @@ def broken_compiler(*args: Any, **kwargs: Any) -> Any:
         raise OSError('no C++ compiler')
 
     return run
+
+
+@pytest.mark.usefixtures('traced')
+def test_a_compiler_that_lags_behind_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracer, tried_out = torch.compile, Mock()
+
+    def lagging(function: Any, *, options: Any = None, **settings: Any) -> Any:
+        return broken_compiler() if options else tracer(function, **settings)
+
+    monkeypatch.setattr(torch, 'compile', lagging)
+    monkeypatch.setattr(cpu_vec_isa, 'valid_vec_isa_list', tried_out)
+    loss = FocalLossX(fused=True)
+    for _ in range(2):
+        assert 'OnePass' in str(small_step(loss).grad_fn)
+    tried_out.cache_clear.assert_called_once()
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

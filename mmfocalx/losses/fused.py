@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 SWITCH = 'MMFOCALX_FUSED'
 WORTH_COMPILING = 2**20
 """Entries of one call from which 'auto' compiles: below, a step gains about as much as it costs."""
+TRUSTING = {'cpp.vec_isa_ok': True}
+"""Takes the compiler to know the vector instructions of this CPU, instead of compiling and loading
+a trial of each, which is most of the time that the first pass takes on a machine."""
 BLOCK = 2**18
 """Entries of one block of the eager pass."""
 
@@ -236,18 +239,26 @@ def _compile(name: str) -> Pass:
     """A compiled pass of its own: torch bounds the number of graphs of one function."""
     code = _value_and_gradient.__code__.replace(co_name=f'{name}_pass')
     function = types.FunctionType(code, _value_and_gradient.__globals__)
-    compiled = torch.compile(function, fullgraph=True)
-    told = False
+    compiled = torch.compile(function, fullgraph=True, options=TRUSTING)
+    works = False
 
     def run(
         loss: DenseClsLoss, x: Tensor, checked: CheckedTarget, weight: Tensor | None, scale: Tensor
     ) -> tuple[Tensor, Tensor]:
-        nonlocal told
+        nonlocal compiled, works
         start = time.perf_counter()
         row_zeros = x.new_zeros(len(x), dtype=computed_in(x))
         rows = [_any_number_of_rows(part) for part in (x, *checked, weight, row_zeros)]
+        arguments = loss, rows[0], CheckedTarget(*rows[1:4]), rows[4], scale, rows[5]
         try:
-            result = compiled(loss, rows[0], CheckedTarget(*rows[1:4]), rows[4], scale, rows[5])
+            try:
+                result = compiled(*arguments)
+            except Exception:
+                if works:
+                    raise
+                _forget_vector_instructions()
+                compiled = torch.compile(function, fullgraph=True)
+                result = compiled(*arguments)
         except Exception as error:
             if loss.fused is True:
                 raise RuntimeError(
@@ -257,13 +268,20 @@ def _compile(name: str) -> Pass:
             _compiler_failure[:] = [f'torch.compile failed with {type(error).__name__}: {error}']
             _tell(loss, f'eager, because {_compiler_failure[0]}', logging.WARNING)
             return _blockwise(loss, x, checked, weight, scale)
-        if not told:
+        if not works:
             seconds = time.perf_counter() - start
             _tell(loss, f'value and gradient in one pass, compiled in {seconds:.1f} s')
-            told = True
+            works = True
         return result
 
     return run
+
+
+def _forget_vector_instructions() -> None:
+    """Lets torch find out what the compiler can do, after :data:`TRUSTING` did not work."""
+    from torch._inductor.cpu_vec_isa import valid_vec_isa_list
+
+    valid_vec_isa_list.cache_clear()
 
 
 def _any_number_of_rows(part: Tensor | None) -> Tensor | None:
