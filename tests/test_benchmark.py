@@ -94,6 +94,9 @@ def test_files_page_and_resumption(tmp_path: Path, monkeypatch: Any) -> None:
     assert len(files) == 5  # softmax has no single class
     record = json.loads((out / 'time' / f'{CASE.name}.json').read_text())
     ours = record['candidates']['ours']
+    for path in files:
+        steps = json.loads(path.read_text())['candidates']
+        assert steps['ours']['compared'] == steps['ours, eager']['compared'] == 'same function'
     assert ours['median_ms'] == pytest.approx(1e3 * np.median(ours['seconds']))
     assert record['machine']['versions']['torch'] == torch.__version__
     before = {path: path.read_bytes() for path in files}

@@ -13,6 +13,7 @@ from .base import DenseClsLoss
 from .checks import check_number, wrong
 from .elementary import PerClass
 from .functional import equalized_focal, equalized_gamma
+from .fused import blocks
 from .targets import CheckedTarget, Target
 
 
@@ -95,12 +96,13 @@ class EqualizedFocalLossX(DenseClsLoss):
             x.register_hook(partial(self._collect, x.detach(), checked))
 
     def _collect(self, x: Tensor, checked: CheckedTarget, grad: Tensor) -> None:
-        size = grad.detach().abs().to(self.pos_grad.dtype)
-        if self.activated:
-            size = size * x * (1 - x)
-        positive = checked.expand(size).positive
-        pos_grad = torch.where(positive, size, 0).sum(dim=0)
-        grads = torch.stack([pos_grad, size.sum(dim=0) - pos_grad])
+        grads = torch.zeros(2, self.num_classes, device=x.device, dtype=self.pos_grad.dtype)
+        for rows in blocks(grad):
+            size = grad[rows].detach().abs().to(grads.dtype)
+            if self.activated:
+                size = size * x[rows] * (1 - x[rows])
+            positive = checked.rows(rows).positive_sums(size)
+            grads += torch.stack([positive, size.sum(dim=0) - positive])
         if get_world_size() > 1:
             self._own_rank.append(grads)
         else:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SWITCH = 'MMFOCALX_FUSED'
 WORTH_COMPILING = 2**20
 """Entries of one call from which 'auto' compiles: below, a step gains about as much as it costs."""
-TRUSTING = {'cpp.vec_isa_ok': True}
+TRUSTING: dict[str, Any] = {'cpp.vec_isa_ok': True}
 """Takes the compiler to know the vector instructions of this CPU, instead of compiling and loading
 a trial of each, which is most of the time that the first pass takes on a machine."""
 BLOCK = 2**18
@@ -145,7 +145,7 @@ def _blockwise(
     """The whole pass, eager, block by block."""
     gradient = torch.empty_like(x, dtype=_gradient_type(x), memory_format=torch.contiguous_format)
     sums = []
-    for rows in _blocks(x):
+    for rows in blocks(x):
         block = x[rows].to(computed_in(x)).requires_grad_()
         with torch.enable_grad():
             part = loss.entries(block, checked.rows(rows), None if weight is None else weight[rows])
@@ -155,7 +155,8 @@ def _blockwise(
     return torch.stack(sums).sum(), gradient
 
 
-def _blocks(x: Tensor) -> Iterator[slice]:
+def blocks(x: Tensor) -> Iterator[slice]:
+    """The rows of (N, C) by as many as fit a cache."""
     rows = max(1, BLOCK // x.shape[1])
     return (slice(start, start + rows) for start in range(0, x.shape[0], rows))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -16,7 +17,16 @@ from torch import Tensor
 from mmfocalx.analysis.benchmark.cases import SOFTMAX, Batch, Case
 
 Value = Callable[[Tensor], Tensor]
-OURS, EAGER, FLOOR = 'ours', 'ours, eager', 'floor'
+OURS, EAGER = 'ours', 'ours, eager'
+FLOOR, NEW_MEMORY, COPY = 'floor', 'floor, new memory', 'copy'
+PLAIN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    FLOOR: lambda x, buffer: torch.sigmoid(x, out=buffer),
+    NEW_MEMORY: lambda x, buffer: torch.sigmoid(x),
+    COPY: lambda x, buffer: buffer.copy_(x),
+}
+"""Steps without a derivative, of the logits and a buffer as large."""
+PARTS = (NEW_MEMORY, COPY)
+"""Those that only serve to take our time apart."""
 FOCAL, BCE, CROSS_ENTROPY = 'our FocalLossX', 'torch BCE', 'torch cross-entropy'
 
 
@@ -25,7 +35,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         name: as shown.
-        value: logits to the 0-d loss; None for the floor, which has no derivative.
+        value: logits to the 0-d loss; None for the steps of :data:`PLAIN`.
         same: whether it has to agree with ours in value and gradient.
     """
 
@@ -53,13 +63,21 @@ def candidates(case: Case, batch: Batch) -> tuple[list[Candidate], dict[str, str
     if case.loss != 'FocalLossX':
         focal = Case('FocalLossX', case.size, case.dtype, case.form)
         found.append(Candidate(FOCAL, _ours(focal, batch, fused=True), False))
-    found.append(Candidate(FLOOR, None, False))
+    found += [Candidate(name, None, False) for name in PLAIN]
     return found, missing
 
 
 def _ours(case: Case, batch: Batch, fused: bool) -> Value:
     loss, target = case.build(fused), batch.target
-    return lambda x: loss(x, target, avg_factor=batch.avg_factor)
+    start = copy.deepcopy(loss.state_dict())
+
+    def value(x: Tensor) -> Tensor:
+        if start:  # what a step changes must not change the next one
+            loss.load_state_dict(start)
+        total: Tensor = loss(x, target, avg_factor=batch.avg_factor)
+        return total
+
+    return value
 
 
 def _summed(batch: Batch, entries: Callable[[Tensor, Tensor], Tensor]) -> Value:

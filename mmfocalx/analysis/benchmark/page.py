@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmfocalx.analysis.benchmark.candidates import EAGER, FLOOR, OURS
+from mmfocalx.analysis.benchmark.candidates import (
+    COPY,
+    EAGER,
+    FLOOR,
+    NEW_MEMORY,
+    OURS,
+    PARTS,
+    PLAIN,
+)
 from mmfocalx.analysis.benchmark.cases import KEY_SIZES, Size, loss_names
 from mmfocalx.analysis.benchmark.pictures import draw_charts
 from mmfocalx.analysis.files import read_json
@@ -126,6 +134,8 @@ def _key_sizes(times: Sequence[Record], memory: Sequence[Record]) -> list[str]:
             if (record['rows'], record['classes']) != size:
                 continue
             for name, one in _timed(record).items():
+                if name in PARTS:
+                    continue
                 peak = peaks.get((record['loss'], _size(record), name))
                 extra = '-' if peak is None else f'{peak:.2f}'
                 step = f'**{name}**' if name == OURS else name
@@ -145,7 +155,7 @@ def _other_sizes(times: Sequence[Record]) -> list[str]:
         peers = [
             f'{name} {one["ratio"]:.1f}'
             for name, one in timed.items()
-            if name not in (OURS, EAGER, FLOOR)
+            if name not in (OURS, EAGER, *PLAIN)
         ]
         rows.append([
             record['loss'], _size(record), record['dtype'], record['form'], _time(timed[OURS]),
@@ -187,18 +197,34 @@ def fit(entries: Sequence[int], milliseconds: Sequence[float]) -> tuple[float, f
     return float(constant), float(slope), float(residual)
 
 
-def _linear(times: Sequence[Record]) -> list[str]:
-    rows = []
+class Line(NamedTuple):
+    """Time of a loss over the number of entries, and what it was fitted to."""
+
+    constant: float
+    slope: float
+    residual: float
+    entries: list[int]
+
+
+def _lines(times: Sequence[Record]) -> dict[str, Line]:
+    """Of each loss that was measured at three or more N x C."""
+    lines = {}
     for loss in loss_names():
         of_loss = [record for record in plain(times) if record['loss'] == loss]
         entries = [record['rows'] * record['classes'] for record in of_loss]
         if len(set(entries)) < 3:
             continue
         medians = [record['candidates'][OURS]['median_ms'] for record in of_loss]
-        constant, slope, residual = fit(entries, medians)
-        span = f'{min(entries):,} to {max(entries):,}'
-        rows.append([loss, str(len(entries)), span, f'{constant:.2f}', f'{slope:.2f}',
-                     f'{100 * residual:.0f} %'])  # fmt: skip
+        lines[loss] = Line(*fit(entries, medians), entries)
+    return lines
+
+
+def _linear(times: Sequence[Record]) -> list[str]:
+    rows = [
+        [loss, str(len(line.entries)), f'{min(line.entries):,} to {max(line.entries):,}',
+         f'{line.constant:.2f}', f'{line.slope:.2f}', f'{100 * line.residual:.0f} %']
+        for loss, line in _lines(times).items()
+    ]  # fmt: skip
     if not rows:
         return []
     head = ['loss', 'sizes', 'N x C', 'constant, ms', 'ms per million', 'largest residual']
@@ -206,26 +232,31 @@ def _linear(times: Sequence[Record]) -> list[str]:
 
 
 def _profile(times: Sequence[Record]) -> list[str]:
+    launch = {loss: max(0.0, line.constant) for loss, line in _lines(times).items()}
     rows = []
     for record in plain(times):
         if (record['rows'], record['classes']) not in KEY_SIZES:
             continue
-        ours, floor = record['candidates'][OURS], record['candidates'][FLOOR]
-        moved = 2 * record['logits_bytes']
+        steps = record['candidates']
+        ours, floor, new_memory, copy = (
+            steps[name]['median_ms'] for name in (OURS, FLOOR, NEW_MEMORY, COPY)
+        )
+        call = launch.get(record['loss'], 0.0)
+        mapping = max(0.0, new_memory - floor)
         rows.append([
-            record['loss'], _size(record), _short(ours['median_ms']), _short(floor['median_ms']),
-            f'{ours["median_ms"] / floor["median_ms"]:.1f}', f'{ours["page_faults"]:,}',
-            f'{floor["page_faults"]:,}', f'{moved / ours["median_ms"] / 1e6:.1f}',
-            f'{moved / floor["median_ms"] / 1e6:.1f}',
+            record['loss'], _size(record), _short(ours), _short(floor), f'{ours / floor:.1f}',
+            *(_short(part) for part in (call, copy, mapping, ours - call - copy - mapping)),
+            f'{steps[OURS]["page_faults"]:,}',
         ])  # fmt: skip
     if not rows:
         return []
-    head = ['loss', 'size', 'ours, ms', 'floor, ms', 'ours / floor', 'page faults', 'of the floor',
-            'GB/s', 'of the floor']  # fmt: skip
+    head = ['loss', 'size', 'ours, ms', 'floor, ms', 'ours / floor', 'launch', 'memory traffic',
+            'new memory', 'arithmetic', 'page faults']  # fmt: skip
     text = (
-        'Both read the logits and write as much. Our gradient is new memory at every step, '
-        'whose pages the system may have to map (page faults, counted); the floor writes into '
-        'memory in use.'
+        'Where our time goes, in ms: launch is the constant of the line above; memory traffic is '
+        'a copy of the logits into memory in use, as much read and written; new memory is what '
+        'the floor takes longer when it writes into memory that it has to get first, as our '
+        'gradient is; arithmetic, most of it transcendental functions, is the rest.'
     )
     return ['## Distance to the floor', text, table(head, rows)]
 
@@ -258,7 +289,7 @@ def _lost(times: Sequence[Record]) -> list[str]:
          f'{one["ratio"]:.2f}']
         for record in times
         for name, one in _timed(record).items()
-        if name not in (OURS, FLOOR) and one['ratio'] < 1
+        if name not in (OURS, *PLAIN) and one['ratio'] < 1
     ]  # fmt: skip
     text = 'Every step that took less time than our pass for that loss:'
     head = ['loss', 'size', 'type', 'targets', 'faster step', 'its time / ours']

@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmfocalx.analysis.benchmark.candidates import EAGER, FLOOR, OURS
+from mmfocalx.analysis.benchmark.candidates import EAGER, FLOOR, OURS, PARTS
 from mmfocalx.analysis.charts import COLOURS, MARKERS, STYLE, plain_log_scale
 
 Record = dict[str, Any]
@@ -51,7 +51,7 @@ def _times(records: Sequence[Record], loss: str) -> dict[str, list[tuple[int, fl
         lambda record: {
             name: one['median_ms']
             for name, one in record['candidates'].items()
-            if 'median_ms' in one
+            if 'median_ms' in one and name not in PARTS
         },
     )
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch._dynamo.utils import counters
 
-from mmfocalx.analysis.benchmark.candidates import FLOOR, candidates, gradient_step
+from mmfocalx.analysis.benchmark.candidates import candidates, gradient_step
 from mmfocalx.analysis.benchmark.cases import Case, Size
 
 WARM_CACHE = 'TORCHINDUCTOR_CACHE_DIR'
@@ -88,7 +88,7 @@ def _memory(case: Case, names: Sequence[str]) -> dict[str, float | None]:
     found, _ = candidates(case, batch)
     peaks: dict[str, float | None] = {}
     for name, value, _ in found:
-        if name == FLOOR or value is None or (names and name not in names):
+        if value is None or (names and name not in names):
             continue
         try:
             for _ in range(2):

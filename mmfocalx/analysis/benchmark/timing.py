@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from mmfocalx.analysis.benchmark.candidates import Candidate, candidates, gradient_step
+from mmfocalx.analysis.benchmark.candidates import PLAIN, Candidate, candidates, gradient_step
 from mmfocalx.analysis.benchmark.cases import Batch, Case
 
 TOLERANCE = {'fp32': 1e-5, 'bf16': 2e-2}
@@ -57,13 +57,13 @@ def prepare(
     if reference.value is None:
         raise ValueError('the first candidate must be a loss')
     expected = gradient_step(reference.value, batch.logits)
+    buffer = torch.zeros_like(batch.logits)
     steps: dict[str, Step] = {}
     verdicts: dict[str, dict[str, Any]] = {}
     for name, value, same in found:
         if value is None:
-            buffer = torch.zeros_like(batch.logits)
-            steps[name] = partial(torch.sigmoid, batch.logits, out=buffer)
-            verdicts[name] = {'compared': 'floor'}
+            steps[name] = partial(PLAIN[name], batch.logits, buffer)
+            verdicts[name] = {'compared': 'yardstick'}
             continue
         try:
             got = gradient_step(value, batch.logits)
