@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
-import torch
 
-from mmfocalx.losses import fused
+from tracing import compile_by_tracing
 
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile in a second instead of ten: the traced pass, run by torch's own kernels."""
-    compiler = torch.compile
-
-    def tracer(function: Callable[..., Any], *, options: Any = None, **settings: Any) -> Any:
-        return compiler(function, **{**settings, 'backend': 'aot_eager'})
-
-    monkeypatch.setattr(torch, 'compile', tracer)
-    monkeypatch.setattr(fused, '_passes', {})
+    """See :func:`compile_by_tracing`."""
+    compile_by_tracing(monkeypatch)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import torch
+from mmengine.config import Config
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._inductor import cpu_vec_isa
 
 from mmfocalx.losses import FocalLossX, VarifocalLossX, fused
+from small_training import train
 
 
 def graphs() -> int:
@@ -93,6 +96,17 @@ def test_the_environment_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('MMFOCALX_FUSED', 'off')
     with pytest.raises(ValueError, match=r"MMFOCALX_FUSED.*'0' or '1'.*'off'"):
         small_step(FocalLossX(fused=True))
+
+
+def test_the_compile_option_of_mmengine_changes_nothing(tmp_path: Path) -> None:
+    compiled = Config(dict(compile=dict(backend='aot_eager')))
+    before = graphs()
+    losses = [
+        train(tmp_path / name, cfg=cfg)[0].message_hub.get_scalar('train/loss').data[0]
+        for name, cfg in (('plain', None), ('compiled', compiled))
+    ]
+    assert graphs() > before
+    torch.testing.assert_close(*map(torch.tensor, losses), rtol=1e-5, atol=0)
 
 
 def broken_compiler(*args: Any, **kwargs: Any) -> Any:

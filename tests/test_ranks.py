@@ -22,6 +22,7 @@ from mmengine.structures import InstanceData
 import mmfocalx.losses
 from forkserver import run_ranks
 from small_heads import METAS, SIZE, STRIDES, build
+from tracing import compile_by_tracing
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
@@ -123,6 +124,7 @@ SCENARIOS: dict[str, tuple[type, dict[str, Any], int]] = {
     'slide': (Classifier, dict(SLIDE, momentum=0.0), 5),
     'slide with momentum': (Classifier, SLIDE, 5),
     'equalized focal': (Classifier, EQUALIZED, 6),
+    'fused': (Classifier, dict(SLIDE, fused=True), 5),
     **{
         f'{kind} {normalizer} {loss["type"]}': (
             Detector,
@@ -141,10 +143,12 @@ SCENARIOS: dict[str, tuple[type, dict[str, Any], int]] = {
 
 
 def run_scenarios(rank: int) -> dict[str, Any]:
-    return {
-        name: train(kind(settings), steps, rank)
-        for name, (kind, settings, steps) in SCENARIOS.items()
-    }
+    with pytest.MonkeyPatch.context() as patch:
+        compile_by_tracing(patch)
+        return {
+            name: train(kind(settings), steps, rank)
+            for name, (kind, settings, steps) in SCENARIOS.items()
+        }
 
 
 @pytest.fixture(scope='module')
@@ -183,6 +187,12 @@ def assert_equal(
 @pytest.mark.parametrize('scenario', ['slide', 'slide with momentum'])
 def test_slide(scenario: str, ranks: list[Any]) -> None:
     compare(ranks, scenario, 1e-6)
+
+
+def test_one_pass(ranks: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ranks compile; the one process that they are compared with does not."""
+    monkeypatch.setenv('MMFOCALX_FUSED', '0')
+    compare(ranks, 'fused', 1e-6)
 
 
 def test_equalized_focal(ranks: list[Any]) -> None:
