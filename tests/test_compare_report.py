@@ -209,7 +209,7 @@ def test_page_needs_nothing_else(outcomes: list[Outcome], evaluations: list[Eval
     assert len(page.encode()) < 3e6
     sources = re.findall(r'(?:src|href)="([^"]{5})', page)
     assert {one for one in sources if not one.startswith('#')} == {'data:'}
-    assert page.count('data:image/svg') == 9
+    assert page.count('data:image/svg') == 10
     assert page.count('data:image/jpeg') >= 2
     assert '&lt;quality&gt;' in page
     assert '<quality>' not in page

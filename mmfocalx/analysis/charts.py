@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 
 from mmfocalx.analysis.curves import training_curves
-from mmfocalx.analysis.evaluate import TIDE_ERRORS
+from mmfocalx.analysis.evaluate import IOU_THRESHOLDS, TIDE_ERRORS
 from mmfocalx.analysis.groups import Entry, Group
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#8C6D31')
@@ -153,6 +153,26 @@ def class_chart(group: Group, counts: Mapping[str, int], of_what: str) -> str:
         legend(axes)
 
     return draw(plot, 3.3)
+
+
+def iou_chart(group: Group) -> str:
+    """AP at each IoU threshold less the baseline's, mean over the seeds."""
+
+    def plot(figure: Figure) -> None:
+        axes = figure.subplots()
+        ap = [
+            100 * np.mean([run.precision.mean(axis=1) for run in entry.runs], axis=0)
+            for entry in group.entries
+        ]
+        for (entry, colour, marker), values in zip(styled(group.entries), ap, strict=True):
+            axes.plot(IOU_THRESHOLDS, values - ap[0], marker=marker, markersize=4, color=colour,
+                      label=entry.label)  # fmt: skip
+        axes.set_xticks(IOU_THRESHOLDS[::2])
+        axes.set_xlabel('IoU from which a detection counts')
+        axes.set_ylabel(f'AP minus that of {group.baseline.label} (points)')
+        legend(axes)
+
+    return draw(plot)
 
 
 def precision_recall_charts(group: Group) -> list[str]:

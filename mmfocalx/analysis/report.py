@@ -137,6 +137,12 @@ def _charts(group: Group, counts: dict[str, int], of_what: str) -> Iterable[tupl
             "line: 95 % interval over seeds (Welch's t).",
             charts.difference_chart(group),
         )
+        yield (
+            'Loose and tight boxes',
+            'mAP is the mean over these thresholds: to the left, finding and telling objects '
+            'apart counts; to the right, how tightly boxes fit.',
+            charts.iou_chart(group),
+        )
     curves = charts.curve_charts(group)
     if curves[0]:
         yield 'mAP while training', 'Mean over the seeds; thin: each seed.', curves[0]
