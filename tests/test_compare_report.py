@@ -8,6 +8,7 @@ import json
 import math
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 import stub_tools
 import tiny_detection
+from mmfocalx.analysis import judging
 from mmfocalx.analysis.bootstrap import (
     Interval,
     image_weights,
@@ -26,6 +28,7 @@ from mmfocalx.analysis.bootstrap import (
 from mmfocalx.analysis.curves import training_curves
 from mmfocalx.analysis.evaluate import Evaluation, evaluate
 from mmfocalx.analysis.groups import AP_KINDS, distinct_parts, group
+from mmfocalx.analysis.judging import judge
 from mmfocalx.analysis.markdown import markdown_report
 from mmfocalx.analysis.pictures import image_errors
 from mmfocalx.analysis.report import html_report, verdict
@@ -124,7 +127,7 @@ def test_images_drawn_again_are_images_that_are_there_several_times(
     run = evaluations[0]
     truth, found = files_of(run)
     weights = image_weights(len(truth['images']), 5, seed=1)
-    got = resampled_ap(run, weights)
+    got = resampled_ap(run.matches, weights)
     for row, ap in zip(weights, got, strict=True):
         drawn: dict = {'images': [], 'annotations': [], 'categories': truth['categories']}
         seen = []
@@ -228,3 +231,30 @@ def test_both_reports_round_the_same_numbers(
     for row, entry in zip(rows, group(evaluations)[0].entries, strict=True):
         for kind in AP_KINDS:
             assert row[kind] == pytest.approx(mean_sd(entry.ap(kind)), rel=1e-12, nan_ok=True)
+
+
+def test_a_run_is_judged_once(outcomes: list[Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Mock(side_effect=evaluate)
+    monkeypatch.setattr(judging, 'evaluate', counted)
+    one = outcomes[0]
+    first, again = judge(one), judge(one)
+    counted.assert_called_once()
+    assert not any(math.isnan(value) for value in first.tide.values())
+    assert (again.class_ap, again.tide) == (first.class_ap, first.tide)
+    assert again.quality == pytest.approx(first.quality, rel=0, abs=0, nan_ok=True)
+    for name in judging.ARRAYS:
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
+    for name, matches in first.matches.items():
+        for key, array in vars(matches).items():
+            kept = getattr(again.matches[name], key)
+            assert kept.dtype == array.dtype
+            np.testing.assert_array_equal(kept, array)
+
+    folder = one.run.result_file.parent
+    (folder / 'judged.npz').write_bytes((folder / 'judged.npz').read_bytes()[:-40])
+    assert judge(one).ap == first.ap  # a torn file is made anew
+    assert counted.call_count == 2
+    found = json.loads((folder / 'found.json').read_text())
+    (folder / 'found.json').write_text(json.dumps(found[::2]))
+    assert judge(one).ap != first.ap
+    (folder / 'found.json').write_text(json.dumps(found))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from mmfocalx.analysis.evaluate import AP_LEVELS, Evaluation
-from mmfocalx.evaluation.matching import ClassMatches
+from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches
 
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+MATCH_LEVELS = (IOU_THRESHOLDS[0], ANY_OVERLAP, *IOU_THRESHOLDS[1:])
+"""The thresholds of the matches; those of AP are :data:`AP_LEVELS` of them."""
+AP_LEVELS = (0, *range(2, 11))
 _CHUNK = 250
 
 
@@ -23,11 +26,13 @@ def image_weights(num_images: int, replicates: int, seed: int = 0) -> NDArray[np
     return rng.multinomial(num_images, even, size=replicates).astype(np.float32)
 
 
-def resampled_ap(evaluation: Evaluation, weights: NDArray[np.float32]) -> NDArray[np.float64]:
+def resampled_ap(
+    matches: Mapping[str, ClassMatches], weights: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """COCO's AP, mean over classes, as if every image were there as often as its weight says.
 
     Args:
-        evaluation: The I images' detections.
+        matches: Of each class name, at :data:`MATCH_LEVELS`, the matches in the I images.
         weights: (R, I).
 
     Returns:
@@ -35,10 +40,7 @@ def resampled_ap(evaluation: Evaluation, weights: NDArray[np.float32]) -> NDArra
     """
     chunks = np.array_split(weights, max(1, math.ceil(len(weights) / _CHUNK)))
     return np.concatenate(
-        [
-            np.nanmean([class_ap(one, chunk) for one in evaluation.matches.values()], axis=0)
-            for chunk in chunks
-        ]
+        [np.nanmean([class_ap(one, chunk) for one in matches.values()], axis=0) for chunk in chunks]
     )
 
 

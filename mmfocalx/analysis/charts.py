@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from mmfocalx.analysis.bootstrap import IOU_THRESHOLDS
 from mmfocalx.analysis.curves import training_curves
-from mmfocalx.analysis.evaluate import IOU_THRESHOLDS, TIDE_ERRORS
+from mmfocalx.analysis.evaluate import TIDE_ERRORS
 from mmfocalx.analysis.groups import Entry, Group
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#8C6D31')

@@ -8,6 +8,7 @@ A comparison that was killed goes on where it stopped; a finished run is never r
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,8 +17,8 @@ from pathlib import Path
 from mmengine.config import DictAction
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from mmfocalx.analysis.evaluate import evaluate
 from mmfocalx.analysis.groups import Group, group
+from mmfocalx.analysis.judging import judge
 from mmfocalx.analysis.markdown import markdown_report
 from mmfocalx.analysis.processes import sigterm_as_exit
 from mmfocalx.analysis.report import html_report
@@ -130,6 +131,8 @@ def carry_out(runs: list[Run], tools: Path, jobs: int, out: Path) -> list[Outcom
         for outcome in execute(runs, tools, jobs, show):
             outcomes[outcome.run] = outcome
             bar.write(describe(outcome), file=sys.stdout)
+            with contextlib.suppress(Exception):  # the report raises it, when all runs are done
+                judge(outcome)
             write_tables([outcomes[run] for run in runs if run in outcomes], out)
     return [outcomes[run] for run in runs]
 
@@ -144,7 +147,7 @@ def write_tables(outcomes: list[Outcome], out: Path, groups: Sequence[Group] = (
 
 def write_report(outcomes: list[Outcome], out: Path, command: str) -> str:
     """Judge the detections and write all three reports; gives back the Markdown one."""
-    evaluations = {one.run: evaluate(one) for one in outcomes if one.result is not None}
+    evaluations = {one.run: judge(one) for one in outcomes if one.result is not None}
     groups = group(evaluations.values())
     outcomes = [judged(one, evaluations[one.run]) if one.result else one for one in outcomes]
     (out / 'report.html').write_text(html_report(groups, outcomes, command))

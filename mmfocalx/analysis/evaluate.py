@@ -12,14 +12,12 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
+from mmfocalx.analysis.bootstrap import MATCH_LEVELS, image_weights, resampled_ap
 from mmfocalx.analysis.runs import Outcome, Run
-from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match, read_annotations
+from mmfocalx.evaluation.matching import ClassMatches, match, read_annotations
 from mmfocalx.evaluation.metric import score_quality
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-MATCH_LEVELS = (IOU_THRESHOLDS[0], ANY_OVERLAP, *IOU_THRESHOLDS[1:])
-"""The thresholds of the matches; those of AP are :data:`AP_LEVELS` of them."""
-AP_LEVELS = (0, *range(2, 11))
+REPLICATES = 1000
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,12 @@ class Evaluation:
         run: The run.
         result: Its ``result.json``.
         detections: (N, 7) rows of image id, x, y, width, height, score, class id.
-        matches: Matches at :data:`MATCH_LEVELS` of each class name.
+        matches: Matches at :data:`~mmfocalx.analysis.bootstrap.MATCH_LEVELS` of each class name.
         class_ap: AP of each class with objects.
         precision: (10, 101) precision over recall 0, 0.01, ... 1, mean over the classes.
         tide: AP50 that each type of error costs.
         quality: What :class:`~mmfocalx.evaluation.ScoreQualityMetric` reports, of each class too.
+        draws: (1 + R, 10) AP at each IoU threshold: of the images as they are, then drawn again.
     """
 
     run: Run
@@ -45,6 +44,7 @@ class Evaluation:
     precision: NDArray[np.float64]
     tide: dict[str, float]
     quality: dict[str, float]
+    draws: NDArray[np.float64]
 
     @property
     def ap(self) -> dict[str, float]:
@@ -88,6 +88,8 @@ def evaluate(outcome: Outcome) -> Evaluation:
     by_id = match(truth, detections, list(names), MATCH_LEVELS)
     matches = {name: by_id[class_id] for class_id, name in names.items()}
     tide = evaluation.tide_errors()['delta_ap'] if len(detections) else {}
+    weights = image_weights(len(truth.get_img_ids()), REPLICATES)
+    weights = np.concatenate([np.ones_like(weights[:1]), weights])
     return Evaluation(
         run,
         result,
@@ -101,6 +103,7 @@ def evaluate(outcome: Outcome) -> Evaluation:
         precision[:, :, present].mean(axis=2),
         {kind: float(tide.get(kind, math.nan)) for kind in TIDE_ERRORS},
         score_quality(matches, classwise=True),
+        resampled_ap(matches, weights),
     )
 
 

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfocalx.analysis.bootstrap import (
-    Interval,
-    image_weights,
-    over_images,
-    over_seeds,
-    resampled_ap,
-)
+from mmfocalx.analysis.bootstrap import Interval, over_images, over_seeds
 from mmfocalx.analysis.evaluate import Evaluation, ground_truth
 
-REPLICATES = 1000
 AP_KINDS = ('mAP', 'AP50', 'AP75')
 
 
@@ -30,13 +23,11 @@ class Entry:
         name: The config's name.
         label: What tells it from the others of its group.
         runs: One evaluation for each seed.
-        draws: For each seed (1 + R, 10) AP: of the images as they are, then of each draw.
     """
 
     name: str
     label: str
     runs: list[Evaluation]
-    draws: list[NDArray[np.float64]] = field(default_factory=list)
 
     def ap(self, kind: str) -> list[float]:
         """MAP, AP50 or AP75 of each seed, in percent."""
@@ -49,7 +40,7 @@ class Entry:
     def resampled(self, kind: str) -> list[NDArray[np.float64]]:
         """(1 + R,) for each seed, in percent."""
         levels = {'mAP': slice(None), 'AP50': slice(0, 1), 'AP75': slice(5, 6)}[kind]
-        return [100 * draw[:, levels].mean(axis=1) for draw in self.draws]
+        return [100 * draw[:, levels].mean(axis=1) for draw in (run.draws for run in self.runs)]
 
 
 @dataclass
@@ -79,7 +70,7 @@ class Group:
 
 
 def group(evaluations: Iterable[Evaluation]) -> list[Group]:
-    """Sort runs into groups, in the order given, and draw their images again."""
+    """Sort runs into groups, in the order given."""
     groups: dict[tuple[str, str], dict[str, list[Evaluation]]] = {}
     for one in evaluations:
         detector = str(one.run.resolve().model.type).removeprefix('mmdet.')
@@ -92,14 +83,7 @@ def group(evaluations: Iterable[Evaluation]) -> list[Group]:
             Entry(name, label, runs)
             for (name, runs), label in zip(configs.items(), labels, strict=True)
         ]
-        part = Group(detector, truth, entries)
-        weights = image_weights(part.num_images, REPLICATES)
-        as_is = np.ones((1, part.num_images), dtype=np.float32)
-        for entry in entries:
-            entry.draws = [
-                resampled_ap(run, np.concatenate([as_is, weights])) for run in entry.runs
-            ]
-        found.append(part)
+        found.append(Group(detector, truth, entries))
     return found
 
 
