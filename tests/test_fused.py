@@ -12,7 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from torch import Tensor, nn
 
 from cases import CASES, CHANNELS, VARIED, Batch, Case, each_case, make_batch, name, weight_shapes
-from mmfocalx.losses import FocalLossX, elementary, fused
+from mmfocalx.losses import (
+    EqualizedFocalLossX,
+    FocalLossX,
+    PolyFocalLossX,
+    VarifocalLossX,
+    elementary,
+    fused,
+)
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 LEAD = (37,)
@@ -139,7 +146,7 @@ def test_later_backwards(case: Case) -> None:
 )
 def test_compiled_functions_are_precise_everywhere(function: Any, exact: Any) -> None:
     x = torch.linspace(-80, 80, 4001)
-    got = torch.compile(function, backend='aot_eager')(x)
+    got = elementary.with_known_slopes(torch.compile(function, backend='aot_eager'), x)
     torch.testing.assert_close(got.double(), exact(x.double()), rtol=3e-7, atol=1e-37)
 
 
@@ -221,6 +228,26 @@ def test_whole_model_compiled_around_the_loss() -> None:
         run().backward()
         gradients.append(model.weight.grad.clone())
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize('loss', [FocalLossX(), VarifocalLossX(), PolyFocalLossX(gamma=1.5)])
+def test_second_derivative_of_what_is_compiled_around_the_loss(loss: nn.Module) -> None:
+    x, labels = torch.randn(3, 2, dtype=torch.float64), torch.tensor([0, 2, 1])
+    hessian = torch.func.hessian(lambda x: loss(x, labels))
+    torch.testing.assert_close(torch.compile(hessian, backend='aot_eager')(x), hessian(x))
+
+
+@pytest.mark.usefixtures('traced')
+def test_a_differentiable_gradient_is_collected_once() -> None:
+    """Equalized focal loss counts gradients by a hook on the logits."""
+    x, labels = torch.randn(9, 3), torch.arange(9) % 4
+    counts = []
+    for mode in (True, False):
+        loss = EqualizedFocalLossX(num_classes=3, fused=mode)
+        pred = x.clone().requires_grad_()
+        torch.autograd.grad(loss(pred, labels), pred, create_graph=True)
+        counts.append((loss.pos_grad, loss.neg_grad))
+    torch.testing.assert_close(counts[0], counts[1])
 
 
 FOCAL = FocalLossX()

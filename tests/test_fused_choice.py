@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -14,6 +16,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._inductor import cpu_vec_isa
+from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 
 from mmfocalx.losses import FocalLossX, VarifocalLossX, fused
 from small_training import train
@@ -131,19 +134,56 @@ def test_a_compiler_that_lags_behind_the_processor(monkeypatch: pytest.MonkeyPat
     tried_out.cache_clear.assert_called_once()
 
 
-def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, 'compile', broken_compiler)
+@pytest.mark.usefixtures('traced')
+@pytest.mark.parametrize('hooks', [save_on_cpu, partial(saved_tensors_hooks, *2 * [lambda x: x])])
+def test_those_who_watch_what_is_saved_see_the_plain_formula(hooks: Any) -> None:
+    """Such as checkpoints: they run the forward again for what it saved."""
+    with hooks():
+        assert 'OnePass' not in str(small_step(FocalLossX(fused=True)).grad_fn)
+
+
+def refusing_compiler(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError('Dynamo is not supported on this Python\nand so on')
+
+
+def test_one_loss_that_cannot_be_traced_leaves_the_others_alone(
+    monkeypatch: pytest.MonkeyPatch, traced: None
+) -> None:
+    monkeypatch.setattr(fused, '_failures', {})
+    monkeypatch.setattr(fused, 'WORTH_COMPILING', 24)
+    small_step(Untraceable())
+    assert 'OnePass' not in str(small_step(Untraceable()).grad_fn)
+    assert 'OnePass' in str(small_step(FocalLossX()).grad_fn)
+
+
+class Untraceable(FocalLossX):
+    def elementwise(self, x: Tensor, t: Any) -> Tensor:
+        return super().elementwise(x, t) * (2.0 if x.max() > 1000 else 1.0)
+
+
+@pytest.mark.parametrize(
+    ('compiler', 'reason'),
+    [
+        (broken_compiler, 'OSError: no C++ compiler'),
+        (refusing_compiler, 'RuntimeError: Dynamo is not supported on this Python'),
+    ],
+)
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, compiler: Any, reason: str) -> None:
+    monkeypatch.setattr(torch, 'compile', compiler)
     monkeypatch.setattr(fused, '_passes', {})
-    monkeypatch.setattr(fused, '_compiler_failure', [])
+    monkeypatch.setattr(fused, '_failures', {})
     monkeypatch.setattr(fused, '_told', set())
     log = Mock()
     monkeypatch.setattr(fused, 'print_log', log)
     with pytest.raises(RuntimeError, match=r"fused=True of FocalLossX needs .*fused='auto'"):
         small_step(FocalLossX(fused=True))
+    small_step(FocalLossX())
+    log.assert_called_once()
     monkeypatch.setattr(fused, 'WORTH_COMPILING', 24)
     for _ in range(2):
         assert small_step(FocalLossX()).isfinite()
-    log.assert_called_once()
-    assert log.call_args.args[0] == (
-        'FocalLossX: eager, because torch.compile failed with OSError: no C++ compiler.'
+    assert log.call_count == 2
+    assert log.call_args.args == (
+        f'FocalLossX: eager, because torch.compile failed with {reason}.',
     )
+    assert log.call_args.kwargs['level'] == logging.WARNING

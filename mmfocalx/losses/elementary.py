@@ -1,27 +1,43 @@
 r"""The transcendental functions that the formulas share.
 
-An eager formula calls torch's own functions. A compiled one is a single loop over the logits, whose
-time goes into transcendental functions and selections, so there each function is built upon
-:math:`e^{-|x|}`, which the compiler then computes once, and carries its known derivative.
+A formula calls torch's own functions. In the compiled pass it is a single loop over the logits,
+whose time goes into transcendental functions and selections, so there each function is built upon
+:math:`e^{-|x|}`, which the compiler then computes once, and carries its known derivative: the first
+one, by the logits.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 PerClass = float | Tensor
+Result = TypeVar('Result')
 
 ATANH_TERMS = 7
 """Terms of the series of atanh on [0, 1/3] for a relative error of 2e-8."""
 
 
+_slopes_are_known = False
+
+
+def with_known_slopes(function: Callable[..., Result], *args: Any) -> Result:
+    """Call a function that needs no derivative but the first one, by the logits."""
+    global _slopes_are_known
+    before, _slopes_are_known = _slopes_are_known, True
+    try:
+        return function(*args)
+    finally:
+        _slopes_are_known = before
+
+
 def sigmoid(x: Tensor) -> Tensor:
     r"""Probability :math:`1 / (1 + e^{-x})` of a logit."""
-    if not torch.compiler.is_compiling():
+    if not _slopes_are_known:
         return x.sigmoid()
     p = _probability(x)
     return _with_slope(x, p, p * (1 - p))
@@ -29,7 +45,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 def not_sigmoid(x: Tensor) -> Tensor:
     r"""Probability :math:`1 / (1 + e^x)` of the opposite, precise where it is small."""
-    if not torch.compiler.is_compiling():
+    if not _slopes_are_known:
         return (-x).sigmoid()
     decay = _decay(x)
     q = torch.where(x > 0, decay, 1.0) / (1 + decay)
@@ -38,21 +54,23 @@ def not_sigmoid(x: Tensor) -> Tensor:
 
 def log_sigmoid(x: Tensor) -> Tensor:
     r"""Log-probability :math:`-\log(1 + e^{-x})` of a logit, precise at both ends."""
-    if not torch.compiler.is_compiling():
+    if not _slopes_are_known:
         return F.logsigmoid(x)
     return _with_slope(x, x.clamp(max=0) - _log1p_of_decay(x), 1 - _probability(x))
 
 
 def log_not_sigmoid(x: Tensor) -> Tensor:
     r"""Log-probability :math:`-\log(1 + e^x)` of the opposite, precise at both ends."""
-    if not torch.compiler.is_compiling():
+    if not _slopes_are_known:
         return F.logsigmoid(-x)
     return _with_slope(x, (-x).clamp(max=0) - _log1p_of_decay(x), -_probability(x))
 
 
 def bce(x: Tensor, y: Tensor) -> Tensor:
     r"""Binary cross-entropy with logits, :math:`-y\log p - (1-y)\log(1-p)`."""
-    if not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and not _slopes_are_known:
+        return F.binary_cross_entropy_with_logits(x, y, reduction='none')
+    if not _slopes_are_known:
         return _BCE.apply(x, y)
     value = y * (-x).clamp(min=0) + (1 - y) * x.clamp(min=0) + _log1p_of_decay(x)
     return _with_slope(x, value, _probability(x) - y)
@@ -60,7 +78,7 @@ def bce(x: Tensor, y: Tensor) -> Tensor:
 
 def power(base: Tensor, exponent: PerClass) -> Tensor:
     """``base ** exponent`` for base >= 0 with a finite gradient, 0 where the base vanishes."""
-    eager = not torch.compiler.is_compiling()
+    eager = not _slopes_are_known
     fixed = None if isinstance(exponent, Tensor) else float(exponent)
     if fixed is not None and (fixed == 0 or fixed >= 1 if eager else fixed.is_integer()):
         return base.pow(fixed)

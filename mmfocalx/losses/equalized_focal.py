@@ -60,7 +60,7 @@ class EqualizedFocalLossX(DenseClsLoss):
         self.num_classes = num_classes
         if check_number('gamma', gamma, low=0) == 0:
             wrong('gamma', 'above 0', gamma)
-        self.gamma = gamma
+        self.gamma = float(gamma)
         self._set_per_class('alpha', alpha, low=0, high=1, optional=True)
         super().check_classes(num_classes)
         self.scale_factor = check_number('scale_factor', scale_factor, low=0)

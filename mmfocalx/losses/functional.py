@@ -146,7 +146,7 @@ def iou_aware_bce(x: Tensor, t: Target, *, alpha: float = 0.25, gamma: float = 2
     without gradient through t.
     """
     with no_grad():
-        aligned = power(sigmoid(x), alpha) * power(t.score, 1 - alpha)
+        aligned = (alpha * log_sigmoid(x)).exp() * power(t.score, 1 - alpha)
         score = torch.where(t.positive, aligned.clamp(min=0.01), t.score)
     return torch.where(t.positive, 1.0, power(sigmoid(x), gamma)) * bce(x, score)
 

@@ -20,6 +20,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 
+from . import elementary
 from .checks import wrong
 from .targets import CheckedTarget
 
@@ -102,7 +103,8 @@ def _plain_gradient(ctx: Any, grad_output: Tensor) -> Tensor:
     (x,), (loss, checked, weight, scale) = ctx.saved_tensors, ctx.call
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        x = x if create_graph else x.detach().requires_grad_()
+        # A view, as what is hooked to x is called by the backward around this one.
+        x = x.view_as(x) if create_graph else x.detach().requires_grad_()
         total = loss.entries(x, checked, weight).sum() * scale
         return torch.autograd.grad(total, x, grad_output, create_graph=create_graph)[0]
 
@@ -182,6 +184,8 @@ def _only_x_is_trained(loss: DenseClsLoss, x: Tensor, weight: Tensor | None, sca
         and unpack_dual(x).tangent is None
         and not any(other.requires_grad for other in others)
         and not torch._C._are_functorch_transforms_active()
+        # Checkpoints and offloading see what the plain formula saves; the pass saves nothing.
+        and torch._C._autograd._top_saved_tensors_default_hooks(True) is None
     )
 
 
@@ -198,7 +202,8 @@ def _with_state_of_now(loss: Loss) -> Loss:
 
 _NO_PART_OF_THE_PASS = {'training', 'fused', 'reduction', 'loss_weight', 'ohem_ratio'}
 _passes: dict[Any, Pass] = {}
-_told: set[tuple[str, str]] = set()
+_failures: dict[Any, str] = {}
+_told: set[tuple[str, int, str]] = set()
 
 
 def _compiled_pass(
@@ -211,8 +216,10 @@ def _compiled_pass(
         return None
     present = [None if part is None else part.ndim for part in (*checked, weight)]
     key = (_settings(loss), x.shape[1], x.dtype, x.device.type, *present)
+    if key in _failures and loss.fused is not True:
+        return None
     if key not in _passes:
-        _passes[key] = _compile(type(loss).__name__)
+        _passes[key] = _compile(type(loss).__name__, key)
     return _passes[key]
 
 
@@ -226,21 +233,16 @@ def _obstacle(loss: DenseClsLoss, x: Tensor) -> str | None:
         return f'{SWITCH}=0 is set'
     if loss.fused is True:
         return None
-    if _compiler_failure:
-        return _compiler_failure[0]
     if x.numel() < WORTH_COMPILING:
         return f'a call of {x.numel()} entries is not worth compiling ({WORTH_COMPILING} is)'
     return None
 
 
-_compiler_failure: list[str] = []
-
-
-def _compile(name: str) -> Pass:
+def _compile(name: str, key: Any) -> Pass:
     """A compiled pass of its own: torch bounds the number of graphs of one function."""
     code = _value_and_gradient.__code__.replace(co_name=f'{name}_pass')
     function = types.FunctionType(code, _value_and_gradient.__globals__)
-    compiled = torch.compile(function, fullgraph=True, options=TRUSTING)
+    compiled: Pass | None = None
     works = False
 
     def run(
@@ -253,21 +255,26 @@ def _compile(name: str) -> Pass:
         arguments = loss, rows[0], CheckedTarget(*rows[1:4]), rows[4], scale, rows[5]
         try:
             try:
-                result = compiled(*arguments)
-            except Exception:
-                if works:
+                if compiled is None:
+                    compiled = torch.compile(function, fullgraph=True, options=TRUSTING)
+                result = elementary.with_known_slopes(compiled, *arguments)
+            except Exception as error:
+                if works or isinstance(error, torch.OutOfMemoryError):
                     raise
                 _forget_vector_instructions()
                 compiled = torch.compile(function, fullgraph=True)
-                result = compiled(*arguments)
+                result = elementary.with_known_slopes(compiled, *arguments)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:
             if loss.fused is True:
                 raise RuntimeError(
                     f'fused=True of {name} needs a compiler that works with torch.compile. Set '
                     f"fused='auto' or {SWITCH}=0 to do without."
                 ) from error
-            _compiler_failure[:] = [f'torch.compile failed with {type(error).__name__}: {error}']
-            _tell(loss, f'eager, because {_compiler_failure[0]}', logging.WARNING)
+            first_line = next(iter(str(error).splitlines()), '')
+            _failures[key] = f'torch.compile failed with {type(error).__name__}: {first_line}'
+            _tell(loss, f'eager, because {_failures[key]}', logging.WARNING)
             return _blockwise(loss, x, checked, weight, scale)
         if not works:
             seconds = time.perf_counter() - start
@@ -308,7 +315,7 @@ def _settings(loss: nn.Module) -> tuple[Any, ...]:
 
 def _tell(loss: DenseClsLoss, message: str, level: int = logging.INFO) -> None:
     name = type(loss).__name__
-    subject = (name, message.split(',')[0])
+    subject = (name, level, message.split(',')[0])
     if subject not in _told:
         _told.add(subject)
         print_log(f'{name}: {message}.', logger='current', level=level)
