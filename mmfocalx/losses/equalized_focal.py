@@ -96,13 +96,23 @@ class EqualizedFocalLossX(DenseClsLoss):
             x.register_hook(partial(self._collect, x.detach(), checked))
 
     def _collect(self, x: Tensor, checked: CheckedTarget, grad: Tensor) -> None:
-        grads = torch.zeros(2, self.num_classes, device=x.device, dtype=self.pos_grad.dtype)
+        def size(grad: Tensor, x: Tensor) -> Tensor:
+            of_input = grad.detach().abs()
+            of_logit = of_input * x * (1 - x) if self.activated else of_input
+            return of_logit.to(self.pos_grad.dtype)
+
+        every, positive = self.pos_grad.new_zeros(2, self.num_classes, device=x.device)
         for rows in blocks(grad):
-            size = grad[rows].detach().abs().to(grads.dtype)
-            if self.activated:
-                size = size * x[rows] * (1 - x[rows])
-            positive = checked.rows(rows).positive_sums(size)
-            grads += torch.stack([positive, size.sum(dim=0) - positive])
+            sizes = size(grad[rows], x[rows])
+            every += sizes.sum(dim=0)
+            if checked.labels is None:
+                positive += torch.where(checked.rows(rows).expand(sizes).positive, sizes, 0).sum(0)
+        if checked.labels is not None:
+            labels = checked.labels.clamp(0, self.num_classes - 1)[:, None]
+            sizes = size(grad.gather(1, labels), x.gather(1, labels))
+            sizes = torch.where(checked.positive_quality(self.num_classes)[:, None] > 0, sizes, 0)
+            positive.index_add_(0, labels[:, 0], sizes[:, 0])
+        grads = torch.stack([positive, (every - positive).clamp(min=0)])
         if get_world_size() > 1:
             self._own_rank.append(grads)
         else:

@@ -68,16 +68,6 @@ class CheckedTarget(NamedTuple):
             foreground = foreground & self.valid
         return foreground.float() if self.quality is None else (self.quality * foreground).float()
 
-    def positive_sums(self, values: Tensor) -> Tensor:
-        """Of each class, (C,), the sum of the (N, C) values of its positive entries."""
-        positive = self.positive_quality(values.shape[1]) > 0
-        if self.labels is None:
-            return torch.where(positive, values, 0).sum(dim=0)
-        labels = self.labels.clamp(0, values.shape[1] - 1)
-        of_labels = values.gather(1, labels[:, None])[:, 0]
-        sums = values.new_zeros(values.shape[1])
-        return sums.index_add(0, labels, torch.where(positive, of_labels, 0))
-
 
 def values_are_checked(tensor: Tensor) -> bool:
     """Whether checks may read values: on the CPU, elsewhere if MMFOCALX_CHECK_VALUES=1 asks."""
