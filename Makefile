@@ -18,7 +18,7 @@ lint: $(READY)  ## Style and types
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(READY)  ## Measure the losses beside other libraries' (minutes), write docs/benchmark.md
+bench: $(READY)  ## Measure the losses beside other libraries' (half an hour), write docs/benchmark.md
 	$(PY) tools/benchmark/losses.py --out work_dirs/benchmark
 	$(PY) tools/benchmark/losses.py --out work_dirs/benchmark --report docs/benchmark.md
 

@@ -29,9 +29,9 @@ from mmfocalx.analysis.curves import training_curves
 from mmfocalx.analysis.evaluate import Evaluation, evaluate
 from mmfocalx.analysis.groups import AP_KINDS, distinct_parts, group
 from mmfocalx.analysis.judging import judge
-from mmfocalx.analysis.markdown import markdown_report
+from mmfocalx.analysis.markdown import markdown_report, number
 from mmfocalx.analysis.pictures import image_errors
-from mmfocalx.analysis.report import html_report, verdict
+from mmfocalx.analysis.report import html_report, signed, verdict
 from mmfocalx.analysis.results import judged, mean_sd, summarise
 from mmfocalx.analysis.runs import Outcome, Run
 
@@ -258,3 +258,13 @@ def test_a_run_is_judged_once(outcomes: list[Outcome], monkeypatch: pytest.Monke
     (folder / 'found.json').write_text(json.dumps(found[::2]))
     assert judge(one).ap != first.ap
     (folder / 'found.json').write_text(json.dumps(found))
+
+
+def test_zero_has_no_sign() -> None:
+    assert [number(value) for value in (-0.04, 0.04, -0.06, math.nan)] == [
+        '0.0',
+        '0.0',
+        '-0.1',
+        '-',
+    ]
+    assert [signed(value) for value in (-0.04, -1.26, math.nan)] == ['+0.0', '−1.3', '–']

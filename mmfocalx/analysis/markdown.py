@@ -107,8 +107,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def number(value: float, digits: int = 1) -> str:
-    """A rounded number, '-' for NaN."""
-    return '-' if math.isnan(value) else f'{value:.{digits}f}'
+    """A rounded number, '-' for NaN; 0 has no sign."""
+    return '-' if math.isnan(value) else f'{round(value, digits) + 0.0:.{digits}f}'
 
 
 def spread(mean_and_sd: tuple[float, float], digits: int = 1) -> str:

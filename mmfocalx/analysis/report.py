@@ -207,7 +207,8 @@ def class_counts(group: Group) -> tuple[dict[str, int], str]:
 
 def signed(value: float, digits: int = 1) -> str:
     """A number with its sign, '-' for NaN."""
-    return '–' if math.isnan(value) else f'{value:+.{digits}f}'.replace('-', '−')
+    rounded = round(value, digits)
+    return '–' if math.isnan(value) else f'{rounded + 0.0:+.{digits}f}'.replace('-', '−')
 
 
 def verdict(intervals: tuple[Interval, Interval]) -> Markup:
