@@ -101,18 +101,22 @@ class EqualizedFocalLossX(DenseClsLoss):
             of_logit = of_input * x * (1 - x) if self.activated else of_input
             return of_logit.to(self.pos_grad.dtype)
 
-        every, positive = self.pos_grad.new_zeros(2, self.num_classes, device=x.device)
+        grads = self.pos_grad.new_zeros(2, self.num_classes, device=x.device)
+        positive, negative = grads
         for rows in blocks(grad):
-            sizes = size(grad[rows], x[rows])
-            every += sizes.sum(dim=0)
-            if checked.labels is None:
-                positive += torch.where(checked.rows(rows).expand(sizes).positive, sizes, 0).sum(0)
-        if checked.labels is not None:
-            labels = checked.labels.clamp(0, self.num_classes - 1)[:, None]
-            sizes = size(grad.gather(1, labels), x.gather(1, labels))
-            sizes = torch.where(checked.positive_quality(self.num_classes)[:, None] > 0, sizes, 0)
-            positive.index_add_(0, labels[:, 0], sizes[:, 0])
-        grads = torch.stack([positive, (every - positive).clamp(min=0)])
+            sizes, targets = size(grad[rows], x[rows]), checked.rows(rows)
+            if targets.labels is None:
+                kept = torch.where(targets.expand(sizes).positive, sizes, 0)
+                positive += kept.sum(dim=0)
+                negative += (sizes - kept).sum(dim=0)
+            else:
+                labels = targets.labels.clamp(0, self.num_classes - 1)[:, None]
+                found = sizes.gather(1, labels)
+                kept = torch.where(
+                    targets.positive_quality(self.num_classes)[:, None] > 0, found, 0
+                )
+                positive.index_add_(0, labels[:, 0], kept[:, 0])
+                negative += sizes.scatter_(1, labels, found - kept).sum(dim=0)
         if get_world_size() > 1:
             self._own_rank.append(grads)
         else:
