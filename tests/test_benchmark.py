@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmfocalx.analysis.benchmark import candidates, cases, page, run, timing
+from mmfocalx.analysis.benchmark import candidates, cases, cost, run, timing
 
 CASE = cases.Case('FocalLossX', cases.Size(64, 3))
 
@@ -80,8 +80,25 @@ def test_the_forms_of_a_batch_mean_the_same(form: str) -> None:
 
 def test_fit_of_a_line() -> None:
     entries = [10**6, 2 * 10**6, 8 * 10**6]
-    assert page.fit(entries, [3.0, 5.0, 17.0]) == pytest.approx((1.0, 2.0, 0.0), abs=1e-9)
-    assert page.fit(entries, [3.0, 5.0, 34.0])[2] > 0.1
+    assert cost.fit(entries, [3.0, 5.0, 17.0]) == pytest.approx((1.0, 2.0, 0.0), abs=1e-9)
+    assert cost.fit(entries, [3.0, 5.0, 34.0])[2] > 0.1
+
+
+def test_the_parts_add_up_to_our_time() -> None:
+    def record(loss: str, rows: int, ours: float) -> dict[str, Any]:
+        steps = {'ours': ours, 'floor': 2.0, 'floor, new memory': 3.5, 'copy': 1.0}
+        timed = {name: {'median_ms': ms, 'page_faults': 7} for name, ms in steps.items()}
+        about = dict(loss=loss, rows=rows, classes=80, dtype='fp32', form='labels')
+        return {**about, 'candidates': timed}
+
+    fitted = [record('FocalLossX', rows, 0.5 + rows / 10_000) for rows in (20_000, 50_000, 100_000)]
+    _, _, text = cost.profile([*fitted, record('MALossX', 100_000, 10.5)])
+    lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines()[2:]]
+    assert [line[0] for line in lines] == ['FocalLossX', 'MALossX']
+    assert [line[2:] for line in lines] == [
+        ['10.5', '2.00', '5.2', '0.50', '1.00', '1.50', '7.50', '7'],
+        ['10.5', '2.00', '5.2', '-', '1.00', '1.50', '8.00', '7'],
+    ]
 
 
 def test_files_page_and_resumption(tmp_path: Path, monkeypatch: Any) -> None:

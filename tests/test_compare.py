@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 import stub_tools
 import tiny_detection
 from forkserver import FORKSERVER
+from mmfocalx.analysis import compare as comparison
 from mmfocalx.analysis.compare import main, parse_args
 from mmfocalx.analysis.processes import locked
 from mmfocalx.analysis.runs import ChangedRunError, Run, execute
@@ -157,6 +159,17 @@ def test_next_run_may_depend_on_the_last(tmp_path: Path, data: Path, tools: Path
     for outcome in execute(choose(), tools):
         seen.append(outcome.result['metrics']['coco/bbox_mAP'])
     assert len(set(seen)) == 3
+
+
+def test_detections_that_cannot_be_judged_stop_no_training(
+    tmp_path: Path, data: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, 'judge', Mock(side_effect=OSError('no space')))
+    runs = [a_run(tmp_path, data, seed=seed) for seed in range(2)]
+    outcomes = comparison.carry_out(runs, tools, 1, tmp_path / 'out')
+    assert [one.reason for one in outcomes] == ['', '']
+    with pytest.raises(OSError, match='no space'):
+        comparison.write_report(outcomes, tmp_path / 'out', 'command')
 
 
 def test_directory_in_use_is_refused(tmp_path: Path) -> None:

@@ -205,8 +205,8 @@ def test_block_by_block(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     kwargs = {'ignore_index': -5}
     plain = value_and_gradient(case, kwargs, batch, fused=False)
     monkeypatch.setattr(fused, 'BLOCK', 5 * CHANNELS)
-    blockwise = Mock(wraps=fused._blockwise)
-    monkeypatch.setattr(fused, '_blockwise', blockwise)
+    blockwise = Mock(wraps=fused.blockwise)
+    monkeypatch.setattr(fused, 'blockwise', blockwise)
     loss = case.build({**kwargs, 'fused': False})
     pred = batch.pred.clone().requires_grad_()
     value = loss(pred, batch.target, batch.weight)

@@ -18,7 +18,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import cpu_vec_isa
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 
-from mmfocalx.losses import FocalLossX, VarifocalLossX, fused
+from mmfocalx.losses import FocalLossX, VarifocalLossX, compiled
 from small_training import train
 
 
@@ -87,7 +87,7 @@ def test_small_calls_are_not_compiled_by_themselves() -> None:
 
 @pytest.mark.usefixtures('traced')
 def test_large_calls_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, 'WORTH_COMPILING', 24)
+    monkeypatch.setattr(compiled, 'WORTH_COMPILING', 24)
     before = graphs()
     assert 'OnePass' in str(small_step(FocalLossX()).grad_fn)
     assert graphs() == before + 1
@@ -102,11 +102,11 @@ def test_the_environment_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_compile_option_of_mmengine_changes_nothing(tmp_path: Path) -> None:
-    compiled = Config(dict(compile=dict(backend='aot_eager')))
+    asked = Config(dict(compile=dict(backend='aot_eager')))
     before = graphs()
     losses = [
         train(tmp_path / name, cfg=cfg)[0].message_hub.get_scalar('train/loss').data[0]
-        for name, cfg in (('plain', None), ('compiled', compiled))
+        for name, cfg in (('plain', None), ('compiled', asked))
     ]
     assert graphs() > before
     torch.testing.assert_close(*map(torch.tensor, losses), rtol=1e-5, atol=0)
@@ -149,8 +149,8 @@ def refusing_compiler(*args: Any, **kwargs: Any) -> Any:
 def test_one_loss_that_cannot_be_traced_leaves_the_others_alone(
     monkeypatch: pytest.MonkeyPatch, traced: None
 ) -> None:
-    monkeypatch.setattr(fused, '_failures', {})
-    monkeypatch.setattr(fused, 'WORTH_COMPILING', 24)
+    monkeypatch.setattr(compiled, '_failures', {})
+    monkeypatch.setattr(compiled, 'WORTH_COMPILING', 24)
     small_step(Untraceable())
     assert 'OnePass' not in str(small_step(Untraceable()).grad_fn)
     assert 'OnePass' in str(small_step(FocalLossX()).grad_fn)
@@ -170,16 +170,16 @@ class Untraceable(FocalLossX):
 )
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, compiler: Any, reason: str) -> None:
     monkeypatch.setattr(torch, 'compile', compiler)
-    monkeypatch.setattr(fused, '_passes', {})
-    monkeypatch.setattr(fused, '_failures', {})
-    monkeypatch.setattr(fused, '_told', set())
+    monkeypatch.setattr(compiled, '_passes', {})
+    monkeypatch.setattr(compiled, '_failures', {})
+    monkeypatch.setattr(compiled, '_told', set())
     log = Mock()
-    monkeypatch.setattr(fused, 'print_log', log)
+    monkeypatch.setattr(compiled, 'print_log', log)
     with pytest.raises(RuntimeError, match=r"fused=True of FocalLossX needs .*fused='auto'"):
         small_step(FocalLossX(fused=True))
     small_step(FocalLossX())
     log.assert_called_once()
-    monkeypatch.setattr(fused, 'WORTH_COMPILING', 24)
+    monkeypatch.setattr(compiled, 'WORTH_COMPILING', 24)
     for _ in range(2):
         assert small_step(FocalLossX()).isfinite()
     assert log.call_count == 2

@@ -21,6 +21,7 @@ from mmengine.structures import InstanceData
 
 import mmfocalx.losses
 from forkserver import run_ranks
+from mmfocalx.losses import compiled
 from small_heads import METAS, SIZE, STRIDES, build
 from tracing import compile_by_tracing
 
@@ -145,10 +146,12 @@ SCENARIOS: dict[str, tuple[type, dict[str, Any], int]] = {
 def run_scenarios(rank: int) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         compile_by_tracing(patch)
-        return {
+        records = {
             name: train(kind(settings), steps, rank)
             for name, (kind, settings, steps) in SCENARIOS.items()
         }
+        assert len(compiled._passes) == 1  # of the scenario that asks for it
+        return records
 
 
 @pytest.fixture(scope='module')

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from .blockwise import computed_in
 from .checks import check_bool, check_choice, check_number, check_per_class, describe, wrong
-from .fused import computed_in, scaled_sum
+from .fused import scaled_sum
 from .reduction import (
     ReducedLoss,
     check_avg_factor,

@@ -10,10 +10,10 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from .base import DenseClsLoss
+from .blockwise import blocks
 from .checks import check_number, wrong
 from .elementary import PerClass
 from .functional import equalized_focal, equalized_gamma
-from .fused import blocks
 from .targets import CheckedTarget, Target
 
 

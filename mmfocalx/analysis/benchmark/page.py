@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
-
-from mmfocalx.analysis.benchmark.candidates import (
-    COPY,
-    EAGER,
-    FLOOR,
-    NEW_MEMORY,
-    OURS,
-    PARTS,
-    PLAIN,
-)
-from mmfocalx.analysis.benchmark.cases import KEY_SIZES, Size, loss_names
+from mmfocalx.analysis.benchmark.candidates import EAGER, FLOOR, OURS, PARTS, PLAIN
+from mmfocalx.analysis.benchmark.cases import KEY_SIZES, Size
+from mmfocalx.analysis.benchmark.cost import linear, profile
 from mmfocalx.analysis.benchmark.pictures import draw_charts
-from mmfocalx.analysis.files import read_json
+from mmfocalx.analysis.benchmark.records import Record, plain, read_records, short, size_of
 from mmfocalx.analysis.markdown import table
 
-Record = dict[str, Any]
 INTRODUCTION = """# Time and memory of a loss step
 
 Forward and backward of one reduced loss on the CPU: logits in, value and gradient of the logits
@@ -48,7 +37,7 @@ def write_page(out: Path, page: Path) -> None:
     Raises:
         ValueError: if there are no measurements in ``out``.
     """
-    times, memory = (_records(out / kind) for kind in ('time', 'memory'))
+    times, memory = (read_records(out / kind) for kind in ('time', 'memory'))
     if not times:
         raise ValueError(f'--out must hold measurements, but there are none in {out}')
     charts = draw_charts(times, memory, page.with_suffix(''))
@@ -58,30 +47,14 @@ def write_page(out: Path, page: Path) -> None:
         *_key_sizes(times, memory),
         *_other_sizes(times),
         *_memory(memory),
-        *_linear(times),
-        *_profile(times),
-        *_first_steps(_records(out / 'first_step')),
+        *linear(times),
+        *profile(times),
+        *_first_steps(read_records(out / 'first_step')),
         *_lost(times),
         *_not_compared(times),
     ]
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text('\n\n'.join(part.strip() for part in parts) + '\n')
-
-
-def _records(folder: Path) -> list[Record]:
-    records = [read_json(path) for path in folder.glob('*.json')]
-    order = {name: k for k, name in enumerate(loss_names())}
-
-    def key(record: Record) -> tuple[Any, ...]:
-        kind = record.get('dtype', ''), record.get('form', '')
-        return order[record['loss']], kind, record.get('classes', 0), record.get('rows', 0)
-
-    return sorted(records, key=key)
-
-
-def plain(records: Iterable[Record]) -> list[Record]:
-    """Those in single precision with hard labels."""
-    return [one for one in records if (one['dtype'], one['form']) == ('fp32', 'labels')]
 
 
 def _introduction(times: Sequence[Record]) -> str:
@@ -100,17 +73,9 @@ def _introduction(times: Sequence[Record]) -> str:
     return INTRODUCTION.format(machine='\n'.join(lines), rounds=rounds)
 
 
-def _size(record: Record) -> str:
-    return f'{record["rows"]:,} x {record["classes"]:,}'
-
-
 def _time(result: Record) -> str:
     low, high = result['quartiles_ms']
-    return f'{_short(result["median_ms"])} [{_short(low)}, {_short(high)}]'
-
-
-def _short(value: float) -> str:
-    return f'{value:.2f}' if value < 10 else f'{value:.1f}' if value < 100 else f'{value:.0f}'
+    return f'{short(result["median_ms"])} [{short(low)}, {short(high)}]'
 
 
 def _timed(record: Record) -> dict[str, Record]:
@@ -123,7 +88,7 @@ def _key_sizes(times: Sequence[Record], memory: Sequence[Record]) -> list[str]:
     ]
     parts = []
     peaks = {
-        (one['loss'], _size(one), name): peak / one['logits_bytes']
+        (one['loss'], size_of(one), name): peak / one['logits_bytes']
         for one in plain(memory)
         for name, peak in one['peak_bytes'].items()
         if peak is not None
@@ -136,7 +101,7 @@ def _key_sizes(times: Sequence[Record], memory: Sequence[Record]) -> list[str]:
             for name, one in _timed(record).items():
                 if name in PARTS:
                     continue
-                peak = peaks.get((record['loss'], _size(record), name))
+                peak = peaks.get((record['loss'], size_of(record), name))
                 extra = '-' if peak is None else f'{peak:.2f}'
                 step = f'**{name}**' if name == OURS else name
                 rows.append([record['loss'], step, _time(one), f'{one["ratio"]:.2f}', extra])
@@ -158,7 +123,7 @@ def _other_sizes(times: Sequence[Record]) -> list[str]:
             if name not in (OURS, EAGER, *PLAIN)
         ]
         rows.append([
-            record['loss'], _size(record), record['dtype'], record['form'], _time(timed[OURS]),
+            record['loss'], size_of(record), record['dtype'], record['form'], _time(timed[OURS]),
             f'{timed[EAGER]["ratio"]:.1f}' if EAGER in timed else '-',
             ', '.join(peers) or '-',
             f'{1 / timed[FLOOR]["ratio"]:.1f}' if FLOOR in timed else '-',
@@ -171,7 +136,7 @@ def _other_sizes(times: Sequence[Record]) -> list[str]:
 def _memory(memory: Sequence[Record]) -> list[str]:
     rows = [
         [
-            one['loss'], _size(one), one['dtype'], one['form'],
+            one['loss'], size_of(one), one['dtype'], one['form'],
             ', '.join(
                 f'{name} {"fails" if peak is None else format(peak / one["logits_bytes"], ".2f")}'
                 for name, peak in one['peak_bytes'].items()
@@ -183,83 +148,6 @@ def _memory(memory: Sequence[Record]) -> list[str]:
         return []
     head = ['loss', 'size', 'type', 'targets', 'peak in multiples of the logits']
     return ['## Peak memory', table(head, rows)]
-
-
-def fit(entries: Sequence[int], milliseconds: Sequence[float]) -> tuple[float, float, float]:
-    """Constant (ms), slope (ms per million entries) and largest relative residual.
-
-    The squares of the relative residuals are least, so that no size outweighs the others.
-    """
-    x, y = np.asarray(entries) / 1e6, np.asarray(milliseconds)
-    design = np.stack([np.ones_like(x), x], axis=1)
-    constant, slope = np.linalg.lstsq(design / y[:, None], np.ones_like(y), rcond=None)[0]
-    residual = np.abs((constant + slope * x) / y - 1).max()
-    return float(constant), float(slope), float(residual)
-
-
-class Line(NamedTuple):
-    """Time of a loss over the number of entries, and what it was fitted to."""
-
-    constant: float
-    slope: float
-    residual: float
-    entries: list[int]
-
-
-def _lines(times: Sequence[Record]) -> dict[str, Line]:
-    """Of each loss that was measured at three or more N x C."""
-    lines = {}
-    for loss in loss_names():
-        of_loss = [record for record in plain(times) if record['loss'] == loss]
-        entries = [record['rows'] * record['classes'] for record in of_loss]
-        if len(set(entries)) < 3:
-            continue
-        medians = [record['candidates'][OURS]['median_ms'] for record in of_loss]
-        lines[loss] = Line(*fit(entries, medians), entries)
-    return lines
-
-
-def _linear(times: Sequence[Record]) -> list[str]:
-    rows = [
-        [loss, str(len(line.entries)), f'{min(line.entries):,} to {max(line.entries):,}',
-         f'{line.constant:.2f}', f'{line.slope:.2f}', f'{100 * line.residual:.0f} %']
-        for loss, line in _lines(times).items()
-    ]  # fmt: skip
-    if not rows:
-        return []
-    head = ['loss', 'sizes', 'N x C', 'constant, ms', 'ms per million', 'largest residual']
-    return ['## Time of our pass as a linear function of N x C', table(head, rows)]
-
-
-def _profile(times: Sequence[Record]) -> list[str]:
-    launch = {loss: max(0.0, line.constant) for loss, line in _lines(times).items()}
-    rows = []
-    for record in plain(times):
-        if (record['rows'], record['classes']) not in KEY_SIZES:
-            continue
-        steps = record['candidates']
-        ours, floor, new_memory, copy = (
-            steps[name]['median_ms'] for name in (OURS, FLOOR, NEW_MEMORY, COPY)
-        )
-        call = launch.get(record['loss'], 0.0)
-        mapping = max(0.0, new_memory - floor)
-        rows.append([
-            record['loss'], _size(record), _short(ours), _short(floor), f'{ours / floor:.1f}',
-            *(_short(part) for part in (call, copy, mapping, ours - call - copy - mapping)),
-            f'{steps[OURS]["page_faults"]:,}',
-        ])  # fmt: skip
-    if not rows:
-        return []
-    head = ['loss', 'size', 'ours, ms', 'floor, ms', 'ours / floor', 'launch', 'memory traffic',
-            'new memory', 'arithmetic', 'page faults']  # fmt: skip
-    text = (
-        'Where our time goes, in ms: launch is the constant of the line above; memory traffic is '
-        'a copy of the logits into memory in use, as much read and written; new memory is what '
-        'the floor takes longer when it writes into memory that it has to get first, as our '
-        'gradient is; arithmetic, most of it transcendental functions, is the rest, with what '
-        'EqualizedFocalLossX takes to count its gradient, block by block.'
-    )
-    return ['## Distance to the floor', text, table(head, rows)]
 
 
 def _first_steps(records: Sequence[Record]) -> list[str]:
@@ -286,7 +174,7 @@ def _first_steps(records: Sequence[Record]) -> list[str]:
 
 def _lost(times: Sequence[Record]) -> list[str]:
     rows = [
-        [record['loss'], _size(record), record['dtype'], record['form'], name,
+        [record['loss'], size_of(record), record['dtype'], record['form'], name,
          f'{one["ratio"]:.2f}']
         for record in times
         for name, one in _timed(record).items()
@@ -303,7 +191,7 @@ def _not_compared(times: Sequence[Record]) -> list[str]:
         for name, reason in record['missing'].items():
             lines[f'- {name}: not installed ({reason})'] = None
         for name, one in record['candidates'].items():
-            case = f'{record["loss"]}, {_size(record)}, {record["dtype"]}, {record["form"]}'
+            case = f'{record["loss"]}, {size_of(record)}, {record["dtype"]}, {record["form"]}'
             if one['compared'] == 'fails':
                 lines[f'- {name} ({case}): fails with {one["reason"].splitlines()[0]}'] = None
             elif one['compared'] == 'not the same function':

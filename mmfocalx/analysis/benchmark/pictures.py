@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmfocalx.analysis.benchmark.candidates import EAGER, FLOOR, OURS, PARTS
+from mmfocalx.analysis.benchmark.records import Record
 from mmfocalx.analysis.charts import COLOURS, MARKERS, STYLE, plain_log_scale
 
-Record = dict[str, Any]
 Lines = Mapping[str, Sequence[tuple[int, float]]]
 DPI = 110
 GREY = '#4a525c'
