@@ -18,6 +18,18 @@ def miss(p: Tensor, y: Tensor) -> Tensor:
     return torch.addcmul(p, y, 1 - 2 * p)
 
 
+def modulation(x: Tensor, t: Target, gamma: PerClass) -> Tensor:
+    r"""Focusing factor :math:`(1-p_t)^\gamma` of Lin et al. 2017, eq. 4."""
+    if t.hard and isinstance(gamma, Tensor):
+        return (gamma * torch.where(t.positive, log_not_sigmoid(x), log_sigmoid(x))).exp()
+    return power(miss(sigmoid(x), t.score), gamma)
+
+
+def sharpened(t: Target, exponent: float) -> Tensor:
+    """Target score, that of positives raised to a power."""
+    return t.score if t.hard else torch.where(t.positive, power(t.score, exponent), t.score)
+
+
 def alpha_factor(y: Tensor, alpha: PerClass | None) -> Tensor | float:
     r"""Class balance :math:`\alpha_t = \alpha y + (1-\alpha)(1-y)`, Lin et al. 2017, sec. 3.1."""
     return 1.0 if alpha is None else (1 - alpha) + (2 * alpha - 1) * y
@@ -30,8 +42,7 @@ def focal(x: Tensor, t: Target, *, gamma: PerClass = 2.0, alpha: PerClass | None
 
     with soft scores as in mmdet.
     """
-    modulation = power(miss(sigmoid(x), t.score), gamma)
-    return alpha_factor(t.score, alpha) * modulation * bce(x, t.score)
+    return alpha_factor(t.score, alpha) * modulation(x, t, gamma) * bce(x, t.score)
 
 
 def softmax_focal(
@@ -89,7 +100,7 @@ def poly_focal(
 
     .. math:: \mathrm{focal}(x, y) + \epsilon \, \alpha_t (1-p_t)^{\gamma+1}
     """
-    extra = epsilon * power(miss(sigmoid(x), t.score), gamma + 1)
+    extra = epsilon * modulation(x, t, gamma + 1)
     return focal(x, t, gamma=gamma, alpha=alpha) + alpha_factor(t.score, alpha) * extra
 
 
@@ -132,7 +143,7 @@ def matchability_aware(
         negative_weight = power(sigmoid(x), gamma)
         if alpha is not None:
             negative_weight = alpha * negative_weight
-        score = torch.where(t.positive, power(t.score, gamma), t.score)
+        score = sharpened(t, gamma)
     return torch.where(t.positive, 1.0, negative_weight) * bce(x, score)
 
 
@@ -146,7 +157,7 @@ def iou_aware_bce(x: Tensor, t: Target, *, alpha: float = 0.25, gamma: float = 2
     without gradient through t.
     """
     with no_grad():
-        aligned = (alpha * log_sigmoid(x)).exp() * power(t.score, 1 - alpha)
+        aligned = (alpha * log_sigmoid(x)).exp() * sharpened(t, 1 - alpha)
         score = torch.where(t.positive, aligned.clamp(min=0.01), t.score)
     return torch.where(t.positive, 1.0, power(sigmoid(x), gamma)) * bce(x, score)
 
@@ -168,8 +179,8 @@ def position_supervised(
     with exponent k: quality focal loss of a sharpened quality, with class balance.
     """
     with no_grad():
-        sharpened = torch.where(t.positive, power(t.score, exponent), t.score)
-    loss = quality_focal(x, Target(sharpened, t.quality), beta=gamma)
+        score = sharpened(t, exponent)
+    loss = quality_focal(x, Target(score, t.quality), beta=gamma)
     return loss * alpha_factor(t.positive.to(x.dtype), alpha)
 
 

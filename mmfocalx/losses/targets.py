@@ -19,10 +19,12 @@ class Target(NamedTuple):
     Attributes:
         score: (N, C) target score y, after label smoothing.
         quality: (N, C) target score before label smoothing.
+        hard: whether every score is known to be 0 or 1.
     """
 
     score: Tensor
     quality: Tensor
+    hard: bool = False
 
     @property
     def positive(self) -> Tensor:
@@ -53,7 +55,7 @@ class CheckedTarget(NamedTuple):
             if self.quality is not None:
                 quality = torch.where(quality, self.quality[:, None], 0)
         quality = quality.to(like.dtype)  # type: ignore[union-attr]
-        return Target(quality, quality)
+        return Target(quality, quality, self.labels is not None and self.quality is None)
 
     def rows(self, rows: slice) -> CheckedTarget:
         """The targets of some of the predictions."""
