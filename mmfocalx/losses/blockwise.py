@@ -35,8 +35,13 @@ def blockwise(
 
 def blocks(x: Tensor) -> Iterator[slice]:
     """The rows of (N, C) by as many as fit a cache."""
-    rows = max(1, BLOCK // x.shape[1])
+    rows = rows_of_a_block(x)
     return (slice(start, start + rows) for start in range(0, x.shape[0], rows))
+
+
+def rows_of_a_block(x: Tensor) -> int:
+    """How many rows of (N, C) fit a cache, at least one."""
+    return max(1, BLOCK // x.shape[1])
 
 
 def computed_in(x: Tensor) -> torch.dtype:

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from .base import DenseClsLoss
-from .blockwise import blocks
+from .blockwise import blocks, rows_of_a_block
 from .checks import check_number, wrong
 from .elementary import PerClass
 from .functional import equalized_focal, equalized_gamma
@@ -96,27 +96,28 @@ class EqualizedFocalLossX(DenseClsLoss):
             x.register_hook(partial(self._collect, x.detach(), checked))
 
     def _collect(self, x: Tensor, checked: CheckedTarget, grad: Tensor) -> None:
-        def size(grad: Tensor, x: Tensor) -> Tensor:
-            of_input = grad.detach().abs()
-            of_logit = of_input * x * (1 - x) if self.activated else of_input
+        def sizes(rows: slice | Tensor) -> Tensor:
+            of_input = grad[rows].detach().abs()
+            of_logit = of_input * x[rows] * (1 - x[rows]) if self.activated else of_input
             return of_logit.to(self.pos_grad.dtype)
 
         grads = self.pos_grad.new_zeros(2, self.num_classes, device=x.device)
         positive, negative = grads
-        for rows in blocks(grad):
-            sizes, targets = size(grad[rows], x[rows]), checked.rows(rows)
-            if targets.labels is None:
-                kept = torch.where(targets.expand(sizes).positive, sizes, 0)
+        if checked.labels is None:
+            for rows in blocks(grad):
+                of_block = sizes(rows)
+                kept = torch.where(checked.rows(rows).expand(of_block).positive, of_block, 0)
                 positive += kept.sum(dim=0)
-                negative += (sizes - kept).sum(dim=0)
-            else:
-                labels = targets.labels.clamp(0, self.num_classes - 1)[:, None]
-                found = sizes.gather(1, labels)
-                kept = torch.where(
-                    targets.positive_quality(self.num_classes)[:, None] > 0, found, 0
-                )
-                positive.index_add_(0, labels[:, 0], kept[:, 0])
-                negative += sizes.scatter_(1, labels, found - kept).sum(dim=0)
+                negative += (of_block - kept).sum(dim=0)
+        else:
+            with_positive = checked.positive_quality(self.num_classes) > 0
+            all_negative = (~with_positive).to(grads.dtype)
+            for rows in blocks(grad):
+                negative.addmv_(sizes(rows).T, all_negative[rows])
+            for few in with_positive.nonzero()[:, 0].split(rows_of_a_block(grad)):
+                of_few, labels = sizes(few), checked.labels[few]
+                positive.index_add_(0, labels, of_few.gather(1, labels[:, None])[:, 0])
+                negative += of_few.scatter_(1, labels[:, None], 0).sum(dim=0)
         if get_world_size() > 1:
             self._own_rank.append(grads)
         else:
