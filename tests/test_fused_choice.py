@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -132,6 +132,35 @@ def test_a_compiler_that_lags_behind_the_processor(monkeypatch: pytest.MonkeyPat
     for _ in range(2):
         assert 'OnePass' in str(small_step(loss).grad_fn)
     tried_out.cache_clear.assert_called_once()
+
+
+@pytest.mark.usefixtures('traced')
+@pytest.mark.parametrize('known_before', [False, True])
+def test_only_other_code_has_matrix_instructions_tried_out(
+    monkeypatch: pytest.MonkeyPatch, known_before: bool
+) -> None:
+    """Their trial takes half a second, and no pass has a use for them."""
+    everything, seen = cpu_vec_isa.supported_vec_isa_list, []
+    tried_out = cache(lambda: list(cpu_vec_isa.supported_vec_isa_list))
+    monkeypatch.setattr(cpu_vec_isa, 'valid_vec_isa_list', tried_out)
+    tracer = torch.compile
+
+    def compiler(function: Any, **settings: Any) -> Any:
+        traced = tracer(function, **settings)
+
+        def run(*args: Any) -> Any:
+            seen.append({type(isa).__name__ for isa in cpu_vec_isa.valid_vec_isa_list()})
+            return traced(*args)
+
+        return run
+
+    monkeypatch.setattr(torch, 'compile', compiler)
+    if known_before:
+        assert tried_out() == everything
+    small_step(FocalLossX(fused=True))
+    assert ('VecAMX' in seen[0]) == known_before
+    assert 'VecAVX2' in seen[0]
+    assert cpu_vec_isa.valid_vec_isa_list() == everything
 
 
 @pytest.mark.usefixtures('traced')

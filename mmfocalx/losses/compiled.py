@@ -6,7 +6,8 @@ import logging
 import os
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 SWITCH = 'MMFOCALX_FUSED'
 WORTH_COMPILING = 2**20
 """Entries of one call from which 'auto' compiles: below, a step gains about as much as it costs."""
-TRUSTING: dict[str, Any] = {'cpp.vec_isa_ok': True}
+TRUSTING: dict[str, Any] = {'cpp.vec_isa_ok': True, 'cpp_cache_precompile_headers': False}
 """Takes the compiler to know the vector instructions of this CPU, instead of compiling and loading
-a trial of each, which is most of the time that the first pass takes on a machine."""
+a trial of each, and compiles a loop with its headers, instead of checking in each process whether
+they still are what was compiled before: most of the time that a first pass takes."""
 
 Pass = Callable[..., tuple[Tensor, Tensor]]
 
@@ -87,7 +89,8 @@ def _compile(name: str, key: Any) -> Pass:
             try:
                 if compiled is None:
                     compiled = torch.compile(function, fullgraph=True, options=TRUSTING)
-                result = elementary.with_known_slopes(compiled, *arguments)
+                with _matrix_instructions_untried():
+                    result = elementary.with_known_slopes(compiled, *arguments)
             except Exception as error:
                 if works or isinstance(error, torch.OutOfMemoryError):
                     raise
@@ -140,15 +143,38 @@ def _value_and_gradient(
     def total(x: Tensor) -> Tensor:
         entries = loss.entries(x, checked, weight)
         # Row by row, so that the sum and the gradient share one loop.
-        return (entries if entries.ndim == 1 else entries.sum(dim=1)).sum()
+        return (entries if entries.ndim == 1 else entries.sum(dim=1)).sum() * scale
 
     x = x.to(computed_in(x)) + row_zeros[:, None]
     gradient, value = torch.func.grad_and_value(total)(x)
-    return value * scale, (gradient * scale).to(returned_in)
+    return value, gradient.to(returned_in)
+
+
+@contextmanager
+def _matrix_instructions_untried() -> Iterator[None]:
+    """Within, torch does not try out the matrix instructions of this CPU, as it would regardless.
+
+    No pass uses them. What is compiled elsewhere finds them as before.
+    """
+    from torch._inductor import cpu_vec_isa
+
+    if cpu_vec_isa.valid_vec_isa_list.cache_info().currsize:
+        yield
+        return
+    everything = cpu_vec_isa.supported_vec_isa_list
+    of_matrices = getattr(cpu_vec_isa, 'VecAVX512VNNI', ())
+    cpu_vec_isa.supported_vec_isa_list = [
+        one for one in everything if not isinstance(one, of_matrices)
+    ]
+    try:
+        yield
+    finally:
+        cpu_vec_isa.supported_vec_isa_list = everything
+        _forget_vector_instructions()
 
 
 def _forget_vector_instructions() -> None:
-    """Lets torch find out what the compiler can do, after :data:`TRUSTING` did not work."""
+    """Lets torch find out what the compiler can do."""
     from torch._inductor.cpu_vec_isa import valid_vec_isa_list
 
     valid_vec_isa_list.cache_clear()
