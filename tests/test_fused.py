@@ -17,6 +17,7 @@ from mmfocalx.losses import (
     FocalLossX,
     PolyFocalLossX,
     VarifocalLossX,
+    blockwise,
     elementary,
     fused,
 )
@@ -204,14 +205,15 @@ def test_block_by_block(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = make_batch(case, case.forms[-2], lead=LEAD, ignore=-5, weight=LEAD)
     kwargs = {'ignore_index': -5}
     plain = value_and_gradient(case, kwargs, batch, fused=False)
-    monkeypatch.setattr(fused, 'BLOCK', 5 * CHANNELS)
-    blockwise = Mock(wraps=fused.blockwise)
-    monkeypatch.setattr(fused, 'blockwise', blockwise)
+    for module in (fused, blockwise):
+        monkeypatch.setattr(module, 'BLOCK', 5 * CHANNELS)
+    spy = Mock(wraps=fused.blockwise)
+    monkeypatch.setattr(fused, 'blockwise', spy)
     loss = case.build({**kwargs, 'fused': False})
     pred = batch.pred.clone().requires_grad_()
     value = loss(pred, batch.target, batch.weight)
     (3 * value).backward()
-    blockwise.assert_called_once()
+    spy.assert_called_once()
     torch.testing.assert_close((value.detach(), pred.grad), plain)
 
 

@@ -136,12 +136,18 @@ def test_a_compiler_that_lags_behind_the_processor(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures('traced')
 @pytest.mark.parametrize('known_before', [False, True])
-def test_only_other_code_has_matrix_instructions_tried_out(
+def test_only_other_code_has_vnni_and_amx_tried_out(
     monkeypatch: pytest.MonkeyPatch, known_before: bool
 ) -> None:
     """Their trial takes half a second, and no pass has a use for them."""
-    everything, seen = cpu_vec_isa.supported_vec_isa_list, []
+
+    class Cached(cpu_vec_isa.VecAVX2):
+        __bool__ = cache(lambda self: True)
+        __hash__ = object.__hash__
+
+    everything, seen = [*cpu_vec_isa.supported_vec_isa_list, Cached()], []
     tried_out = cache(lambda: list(cpu_vec_isa.supported_vec_isa_list))
+    monkeypatch.setattr(cpu_vec_isa, 'supported_vec_isa_list', everything)
     monkeypatch.setattr(cpu_vec_isa, 'valid_vec_isa_list', tried_out)
     tracer = torch.compile
 
@@ -150,6 +156,7 @@ def test_only_other_code_has_matrix_instructions_tried_out(
 
         def run(*args: Any) -> Any:
             seen.append({type(isa).__name__ for isa in cpu_vec_isa.valid_vec_isa_list()})
+            assert everything[-1]
             return traced(*args)
 
         return run
@@ -160,7 +167,9 @@ def test_only_other_code_has_matrix_instructions_tried_out(
     small_step(FocalLossX(fused=True))
     assert ('VecAMX' in seen[0]) == known_before
     assert 'VecAVX2' in seen[0]
-    assert cpu_vec_isa.valid_vec_isa_list() == everything
+    assert tried_out() == everything
+    assert tried_out.cache_info().hits == (2 if known_before else 0)
+    assert Cached.__bool__.cache_info().currsize == (1 if known_before else 0)
 
 
 @pytest.mark.usefixtures('traced')

@@ -25,6 +25,7 @@ from checks import (
     assert_close,
     expected_loss,
 )
+from mmfocalx.losses import blockwise
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
@@ -145,6 +146,29 @@ def test_efl_accumulates_gradients_over_steps() -> None:
         got.backward()
     loss.train()
     efl_step(loss, make_batch(efl_case(), 'tuple', seed=12, weight=(9,)), state)
+
+
+@pytest.mark.parametrize('rows', [1, 2, 100])
+@pytest.mark.parametrize('form', ['labels', 'tuple', 'dense'])
+def test_efl_counts_block_by_block(form: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockwise, 'BLOCK', rows * CHANNELS)
+    ignore = None if form == 'dense' else -5
+    batch = make_batch(efl_case(), form, ignore=ignore, weight=(9,), seed=3)
+    loss, pred = efl(ignore_index=ignore), batch.pred.clone().requires_grad_()
+    loss(pred, batch.target, batch.weight).backward()
+    assert pred.grad is not None
+    counted = no_gradient_yet()
+    labels = batch.target[0] if form == 'tuple' else batch.target
+    for i, row in enumerate(pred.grad.abs().tolist()):
+        for c, value in enumerate(row):
+            if form == 'dense':
+                positive = batch.target[i, c] > 0
+            else:
+                positive = labels[i] == c and (form == 'labels' or batch.target[1][i] > 0)
+            counted['pos_grad' if positive else 'neg_grad'][c] += value
+    for name in EFL_STATE:
+        assert_close(getattr(loss, name).tolist(), counted[name], 1e-6, name)
+    assert all(sum(sums) > 0 for sums in counted.values())
 
 
 def test_efl_starts_as_focal_loss() -> None:

@@ -33,15 +33,11 @@ def blockwise(
     return torch.stack(sums).sum(), gradient
 
 
-def blocks(x: Tensor) -> Iterator[slice]:
-    """The rows of (N, C) by as many as fit a cache."""
-    rows = rows_of_a_block(x)
+def blocks(x: Tensor, at_most: int | None = None) -> Iterator[slice]:
+    """The rows of (N, C) by as many as fit a cache, or ``at_most`` if that is less."""
+    rows = max(1, BLOCK // x.shape[1])
+    rows = rows if at_most is None else min(rows, at_most)
     return (slice(start, start + rows) for start in range(0, x.shape[0], rows))
-
-
-def rows_of_a_block(x: Tensor) -> int:
-    """How many rows of (N, C) fit a cache, at least one."""
-    return max(1, BLOCK // x.shape[1])
 
 
 def computed_in(x: Tensor) -> torch.dtype:

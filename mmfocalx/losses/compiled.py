@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,6 +37,7 @@ _NO_PART_OF_THE_PASS = {'training', 'fused', 'reduction', 'loss_weight', 'ohem_r
 _passes: dict[Any, Pass] = {}
 _failures: dict[Any, str] = {}
 _told: set[tuple[str, int, str]] = set()
+_choosing = threading.RLock()
 
 
 def compiled_pass(
@@ -89,7 +91,7 @@ def _compile(name: str, key: Any) -> Pass:
             try:
                 if compiled is None:
                     compiled = torch.compile(function, fullgraph=True, options=TRUSTING)
-                with _matrix_instructions_untried():
+                with nullcontext() if works else _without_vnni_and_amx():
                     result = elementary.with_known_slopes(compiled, *arguments)
             except Exception as error:
                 if works or isinstance(error, torch.OutOfMemoryError):
@@ -151,33 +153,45 @@ def _value_and_gradient(
 
 
 @contextmanager
-def _matrix_instructions_untried() -> Iterator[None]:
-    """Within, torch does not try out the matrix instructions of this CPU, as it would regardless.
+def _without_vnni_and_amx() -> Iterator[None]:
+    """Within, torch does not try out VNNI and AMX, as it would whatever :data:`TRUSTING` says.
 
     No pass uses them. What is compiled elsewhere finds them as before.
     """
-    from torch._inductor import cpu_vec_isa
-
-    if cpu_vec_isa.valid_vec_isa_list.cache_info().currsize:
+    isa = _vector_instructions()
+    if isa is None or isa.valid_vec_isa_list.cache_info().currsize:
         yield
         return
-    everything = cpu_vec_isa.supported_vec_isa_list
-    of_matrices = getattr(cpu_vec_isa, 'VecAVX512VNNI', ())
-    cpu_vec_isa.supported_vec_isa_list = [
-        one for one in everything if not isinstance(one, of_matrices)
-    ]
-    try:
-        yield
-    finally:
-        cpu_vec_isa.supported_vec_isa_list = everything
-        _forget_vector_instructions()
+    with _choosing:
+        everything = isa.supported_vec_isa_list
+        left_out = getattr(isa, 'VecAVX512VNNI', ())
+        isa.supported_vec_isa_list = [one for one in everything if not isinstance(one, left_out)]
+        try:
+            yield
+        finally:
+            isa.supported_vec_isa_list = everything
+            _forget_vector_instructions()
 
 
 def _forget_vector_instructions() -> None:
-    """Lets torch find out what the compiler can do."""
-    from torch._inductor.cpu_vec_isa import valid_vec_isa_list
+    """Lets torch find out anew what the compiler can do."""
+    isa = _vector_instructions()
+    if isa is None:
+        return
+    isa.valid_vec_isa_list.cache_clear()
+    for kind in {kind for one in isa.supported_vec_isa_list for kind in type(one).mro()}:
+        forget = getattr(getattr(kind, '__bool__', None), 'cache_clear', None)
+        if forget is not None:
+            forget()
 
-    valid_vec_isa_list.cache_clear()
+
+def _vector_instructions() -> Any:
+    """Torch's module that knows them, if this version has one."""
+    try:
+        from torch._inductor import cpu_vec_isa
+    except ImportError:
+        return None
+    return cpu_vec_isa
 
 
 def _any_number_of_rows(part: Tensor | None) -> Tensor | None:

@@ -47,8 +47,7 @@ def not_sigmoid(x: Tensor) -> Tensor:
     r"""Probability :math:`1 / (1 + e^x)` of the opposite, precise where it is small."""
     if not _slopes_are_known:
         return (-x).sigmoid()
-    decay = _decay(x)
-    q = torch.where(x > 0, decay, 1.0) / (1 + decay)
+    q = _opposite(x)
     return _with_slope(x, q, q * (q - 1))
 
 
@@ -56,7 +55,7 @@ def log_sigmoid(x: Tensor) -> Tensor:
     r"""Log-probability :math:`-\log(1 + e^{-x})` of a logit, precise at both ends."""
     if not _slopes_are_known:
         return F.logsigmoid(x)
-    return _with_slope(x, x.clamp(max=0) - _log1p_of_decay(x), 1 - _probability(x))
+    return _with_slope(x, x.clamp(max=0) - _log1p_of_decay(x), _opposite(x))
 
 
 def log_not_sigmoid(x: Tensor) -> Tensor:
@@ -114,6 +113,12 @@ def _decay(x: Tensor) -> Tensor:
 def _probability(x: Tensor) -> Tensor:
     decay = _decay(x)
     return torch.where(x > 0, 1.0, decay) / (1 + decay)
+
+
+def _opposite(x: Tensor) -> Tensor:
+    """1 - probability, precise where it is small."""
+    decay = _decay(x)
+    return torch.where(x > 0, decay, 1.0) / (1 + decay)
 
 
 def _log1p_of_decay(x: Tensor) -> Tensor:

@@ -10,11 +10,14 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from .base import DenseClsLoss
-from .blockwise import blocks, rows_of_a_block
+from .blockwise import blocks
 from .checks import check_number, wrong
 from .elementary import PerClass
 from .functional import equalized_focal, equalized_gamma
 from .targets import CheckedTarget, Target
+
+SUMMED_AT_ONCE = 2**12
+"""Rows that one product adds up; it is fast, and its rounding grows with them."""
 
 
 @MODELS.register_module()
@@ -96,32 +99,40 @@ class EqualizedFocalLossX(DenseClsLoss):
             x.register_hook(partial(self._collect, x.detach(), checked))
 
     def _collect(self, x: Tensor, checked: CheckedTarget, grad: Tensor) -> None:
-        def sizes(rows: slice | Tensor) -> Tensor:
-            of_input = grad[rows].detach().abs()
-            of_logit = of_input * x[rows] * (1 - x[rows]) if self.activated else of_input
-            return of_logit.to(self.pos_grad.dtype)
-
+        grad = grad.detach()
         grads = self.pos_grad.new_zeros(2, self.num_classes, device=x.device)
         positive, negative = grads
+        parts = list(blocks(grad, at_most=SUMMED_AT_ONCE))
+        room = torch.empty_like(grad[parts[0]] if parts else grad)
         if checked.labels is None:
-            for rows in blocks(grad):
-                of_block = sizes(rows)
-                kept = torch.where(checked.rows(rows).expand(of_block).positive, of_block, 0)
+            for rows in parts:
+                sizes = self._sizes(grad[rows], x[rows], room)
+                kept = torch.where(checked.rows(rows).expand(sizes).positive, sizes, 0)
                 positive += kept.sum(dim=0)
-                negative += (of_block - kept).sum(dim=0)
+                negative += (sizes - kept).sum(dim=0)
         else:
-            with_positive = checked.positive_quality(self.num_classes) > 0
-            all_negative = (~with_positive).to(grads.dtype)
-            for rows in blocks(grad):
-                negative.addmv_(sizes(rows).T, all_negative[rows])
-            for few in with_positive.nonzero()[:, 0].split(rows_of_a_block(grad)):
-                of_few, labels = sizes(few), checked.labels[few]
-                positive.index_add_(0, labels, of_few.gather(1, labels[:, None])[:, 0])
-                negative += of_few.scatter_(1, labels[:, None], 0).sum(dim=0)
+            is_positive = checked.positive_quality(self.num_classes) > 0
+            others = (~is_positive).to(grads.dtype)
+            sums = [negative]
+            for rows in parts:
+                sizes = self._sizes(grad[rows], x[rows], room)
+                sums.append(torch.zeros_like(negative).addmv_(sizes.T, others[rows]))
+            for few in is_positive.nonzero()[:, 0].split(max(1, len(room))):
+                sizes, labels = self._sizes(grad[few], x[few], room), checked.labels[few]
+                positive.index_add_(0, labels, sizes.gather(1, labels[:, None])[:, 0])
+                sums.append(sizes.scatter_(1, labels[:, None], 0).sum(dim=0))
+            grads[1] = torch.stack(sums).sum(dim=0)
         if get_world_size() > 1:
             self._own_rank.append(grads)
         else:
             self._add(grads)
+
+    def _sizes(self, grad: Tensor, x: Tensor, room: Tensor) -> Tensor:
+        """Absolute gradients of the logits of some rows; ``room`` for as many saves memory."""
+        sizes = torch.abs(grad, out=room[: len(grad)])
+        if self.activated:
+            sizes *= x * (1 - x)
+        return sizes.to(self.pos_grad.dtype)
 
     def _add(self, grads: Tensor) -> None:
         grads = torch.where(grads.isfinite().all(), grads, 0)  # a scaled loss may overflow

@@ -41,7 +41,7 @@ model = dict(
             target_means=[0.0, 0.0, 0.0, 0.0],
             target_stds=[1.0, 1.0, 1.0, 1.0],
         ),
-        loss_bbox=dict(type='L1Loss', loss_weight=1.0),
+        loss_bbox=dict(type='L1Loss', loss_weight=8.0),
     ),
     train_cfg=dict(
         assigner=dict(
