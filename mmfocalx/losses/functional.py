@@ -224,4 +224,4 @@ def equalized_focal(
         gamma: focusing exponent > 0 of a balanced class.
         alpha: see :func:`focal`.
     """
-    return class_gamma / gamma * focal(x, t, gamma=class_gamma, alpha=alpha)
+    return class_gamma * (1 / gamma) * focal(x, t, gamma=class_gamma, alpha=alpha)
