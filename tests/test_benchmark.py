@@ -92,7 +92,7 @@ def test_the_parts_add_up_to_our_time() -> None:
         return {**about, 'candidates': timed}
 
     fitted = [record('FocalLossX', rows, 0.5 + rows / 10_000) for rows in (20_000, 50_000, 100_000)]
-    _, _, text, _ = cost.profile([*fitted, record('MALossX', 100_000, 10.5)])
+    _, _, text = cost.profile([*fitted, record('MALossX', 100_000, 10.5)])
     lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines()[2:]]
     assert [line[0] for line in lines] == ['FocalLossX', 'MALossX']
     assert [line[2:] for line in lines] == [

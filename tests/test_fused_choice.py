@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import threading
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,26 @@ def test_only_other_code_has_vnni_and_amx_tried_out(
     assert tried_out() == everything
     assert tried_out.cache_info().hits == (2 if known_before else 0)
     assert Cached.__bool__.cache_info().currsize == (1 if known_before else 0)
+
+
+def test_two_threads_leave_the_instructions_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = cpu_vec_isa.supported_vec_isa_list
+    monkeypatch.setattr(cpu_vec_isa, 'supported_vec_isa_list', everything)
+    monkeypatch.setattr(cpu_vec_isa, 'valid_vec_isa_list', cache(list))
+    entered, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with compiled._without_vnni_and_amx():
+            entered.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=other)
+    with compiled._without_vnni_and_amx():
+        thread.start()
+        entered.wait(0.2)
+    leave.set()
+    thread.join()
+    assert cpu_vec_isa.supported_vec_isa_list is everything
 
 
 @pytest.mark.usefixtures('traced')
