@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import pickle
 import threading
+from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -124,8 +126,9 @@ def broken_compiler(*args: Any, **kwargs: Any) -> Any:
 def test_a_compiler_that_lags_behind_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     tracer, tried_out = torch.compile, Mock()
 
-    def lagging(function: Any, *, options: Any = None, **settings: Any) -> Any:
-        return broken_compiler() if options else tracer(function, **settings)
+    def lagging(function: Any, *, options: Any, **settings: Any) -> Any:
+        trusted = 'cpp.vec_isa_ok' in options
+        return broken_compiler() if trusted else tracer(function, **settings)
 
     monkeypatch.setattr(torch, 'compile', lagging)
     monkeypatch.setattr(cpu_vec_isa, 'valid_vec_isa_list', tried_out)
@@ -191,6 +194,35 @@ def test_two_threads_leave_the_instructions_as_they_were(monkeypatch: pytest.Mon
     leave.set()
     thread.join()
     assert cpu_vec_isa.supported_vec_isa_list is everything
+
+
+@pytest.mark.usefixtures('traced')
+@pytest.mark.parametrize('collecting', [False, True])
+@pytest.mark.parametrize('works', [False, True])
+def test_garbage_is_not_collected_while_compiling(
+    monkeypatch: pytest.MonkeyPatch, collecting: bool, works: bool
+) -> None:
+    tracer, seen = torch.compile, []
+
+    def compiler(function: Any, **settings: Any) -> Any:
+        traced = tracer(function, **settings) if works else broken_compiler()
+
+        def run(*args: Any) -> Any:
+            seen.append(gc.isenabled())
+            return traced(*args)
+
+        return run
+
+    monkeypatch.setattr(torch, 'compile', compiler)
+    before = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        with nullcontext() if works else pytest.raises(RuntimeError):
+            small_step(FocalLossX(fused=True))
+        assert gc.isenabled() == collecting
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert not seen[0]
 
 
 @pytest.mark.usefixtures('traced')

@@ -223,3 +223,21 @@ def test_efl_survives_a_step_that_overflowed() -> None:
     batch = make_batch(efl_case(), 'tuple', seed=1)
     (loss(batch.pred.clone().requires_grad_(), batch.target) * math.inf).backward()
     efl_step(loss, make_batch(efl_case(), 'tuple', seed=2), state)
+
+
+@pytest.mark.parametrize('labels', [True, False])
+def test_equalized_focal_has_no_subnormal_gradients(labels: bool) -> None:
+    """A CPU is slow with them, and large exponents make them of the logits of a trained model."""
+    loss = mmfocalx.losses.EqualizedFocalLossX(num_classes=1, fused=False).eval()
+    loss.neg_grad.fill_(1)  # the exponent is 10
+    pred = torch.linspace(-30, 0, 3001)[:, None].requires_grad_()
+    target = torch.ones(3001, dtype=torch.long) if labels else torch.zeros(3001, 1)
+    value = loss(pred, target, avg_factor=1000.0)
+    value.backward()
+    size = pred.grad.abs()
+    assert not ((size > 0) & (size < torch.finfo(torch.float32).tiny)).any()
+    assert (size[pred < -5] > 0).any()
+    x = pred.detach().double()
+    assert float(value) == pytest.approx(
+        float((5 * 0.75 * x.sigmoid() ** 10 * torch.nn.functional.softplus(x)).sum() / 1000), 1e-5
+    )

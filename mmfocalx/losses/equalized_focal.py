@@ -106,7 +106,7 @@ class EqualizedFocalLossX(DenseClsLoss):
         room = torch.empty_like(grad[parts[0]] if parts else grad)
         if checked.labels is None:
             for rows in parts:
-                sizes = self._sizes(grad[rows], x[rows], room)
+                sizes = self._sizes(grad, x, rows, room)
                 kept = torch.where(checked.rows(rows).expand(sizes).positive, sizes, 0)
                 positive += kept.sum(dim=0)
                 negative += (sizes - kept).sum(dim=0)
@@ -115,10 +115,9 @@ class EqualizedFocalLossX(DenseClsLoss):
             others = (~is_positive).to(grads.dtype)
             sums = [negative]
             for rows in parts:
-                sizes = self._sizes(grad[rows], x[rows], room)
-                sums.append(torch.zeros_like(negative).addmv_(sizes.T, others[rows]))
+                sums.append(others[rows] @ self._sizes(grad, x, rows, room))
             for few in is_positive.nonzero()[:, 0].split(max(1, len(room))):
-                sizes, labels = self._sizes(grad[few], x[few], room), checked.labels[few]
+                sizes, labels = self._sizes(grad, x, few, room), checked.labels[few]
                 positive.index_add_(0, labels, sizes.gather(1, labels[:, None])[:, 0])
                 sums.append(sizes.scatter_(1, labels[:, None], 0).sum(dim=0))
             grads[1] = torch.stack(sums).sum(dim=0)
@@ -127,11 +126,12 @@ class EqualizedFocalLossX(DenseClsLoss):
         else:
             self._add(grads)
 
-    def _sizes(self, grad: Tensor, x: Tensor, room: Tensor) -> Tensor:
+    def _sizes(self, grad: Tensor, x: Tensor, rows: slice | Tensor, room: Tensor) -> Tensor:
         """Absolute gradients of the logits of some rows; ``room`` for as many saves memory."""
-        sizes = torch.abs(grad, out=room[: len(grad)])
+        part = grad[rows]
+        sizes = torch.abs(part, out=room[: len(part)])
         if self.activated:
-            sizes *= x * (1 - x)
+            sizes *= x[rows] * (1 - x[rows])
         return sizes.to(self.pos_grad.dtype)
 
     def _add(self, grads: Tensor) -> None:

@@ -9,20 +9,43 @@ from __future__ import annotations
 import torch
 from torch import Tensor, no_grad
 
-from .elementary import PerClass, bce, log_not_sigmoid, log_sigmoid, not_sigmoid, power, sigmoid
+from .elementary import (
+    NEGLIGIBLE,
+    PerClass,
+    bce,
+    log_not_sigmoid,
+    log_sigmoid,
+    not_sigmoid,
+    power,
+    sigmoid,
+    softplus,
+)
 from .targets import Target
 
 
-def miss(p: Tensor, y: Tensor) -> Tensor:
-    r"""Distance to the target, :math:`1 - p_t = p(1-y) + (1-p)y`, of Lin et al. 2017, eq. 2."""
-    return torch.addcmul(p, y, 1 - 2 * p)
+def logit_of_miss(x: Tensor, t: Target) -> Tensor:
+    r"""Logit of :math:`1 - p_t` of hard targets: x of negatives, -x of positives."""
+    return (1 - 2 * t.score) * x
 
 
 def modulation(x: Tensor, t: Target, gamma: PerClass) -> Tensor:
-    r"""Focusing factor :math:`(1-p_t)^\gamma` of Lin et al. 2017, eq. 4."""
-    if t.hard and isinstance(gamma, Tensor):
-        return (gamma * torch.where(t.positive, log_not_sigmoid(x), log_sigmoid(x))).exp()
-    return power(miss(sigmoid(x), t.score), gamma)
+    r"""Focusing factor :math:`(1-p_t)^\gamma` of Lin et al. 2017, eq. 4.
+
+    Of soft targets, :math:`1 - p_t = p(1-y) + (1-p)y` as in mmdet.
+    """
+    if not t.hard:
+        p = sigmoid(x)
+        return power(torch.addcmul(p, t.score, 1 - 2 * p), gamma)
+    miss = logit_of_miss(x, t)
+    if isinstance(gamma, Tensor):
+        exponent = gamma * log_sigmoid(miss)
+        return torch.where(exponent > NEGLIGIBLE, exponent.exp(), 0.0)
+    return power(sigmoid(miss), gamma)
+
+
+def cross_entropy(x: Tensor, t: Target) -> Tensor:
+    """Binary cross-entropy with the target score."""
+    return softplus(logit_of_miss(x, t)) if t.hard else bce(x, t.score)
 
 
 def sharpened(t: Target, exponent: float) -> Tensor:
@@ -39,10 +62,8 @@ def focal(x: Tensor, t: Target, *, gamma: PerClass = 2.0, alpha: PerClass | None
     r"""Sigmoid focal loss, Lin et al. 2017, https://arxiv.org/abs/1708.02002, eq. 5.
 
     .. math:: \alpha_t (1-p_t)^\gamma \, \mathrm{BCE}(x, y)
-
-    with soft scores as in mmdet.
     """
-    return alpha_factor(t.score, alpha) * modulation(x, t, gamma) * bce(x, t.score)
+    return alpha_factor(t.score, alpha) * modulation(x, t, gamma) * cross_entropy(x, t)
 
 
 def softmax_focal(

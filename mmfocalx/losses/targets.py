@@ -39,19 +39,20 @@ class CheckedTarget(NamedTuple):
         labels: (N,) int64, or None for a dense target.
         quality: None for hard labels, (N,) beside labels, (N, C) for a dense target.
         valid: (N,) bool, False where the row is ignored; None if no row can be.
+        classes: (C,) int32, 0..C-1, to compare labels with; None for a dense target.
     """
 
     labels: Tensor | None
     quality: Tensor | None
     valid: Tensor | None
+    classes: Tensor | None
 
     def expand(self, like: Tensor) -> Target:
         """Scores over all classes, of the type of ``like``, shape (N, C)."""
-        if self.labels is None:
+        if self.labels is None or self.classes is None:
             quality = self.quality
         else:
-            classes = torch.arange(like.shape[1], device=like.device, dtype=torch.int32)
-            quality = self.labels.int()[:, None] == classes
+            quality = self.labels.int()[:, None] == self.classes
             if self.quality is not None:
                 quality = torch.where(quality, self.quality[:, None], 0)
         quality = quality.to(like.dtype)  # type: ignore[union-attr]
@@ -59,7 +60,13 @@ class CheckedTarget(NamedTuple):
 
     def rows(self, rows: slice) -> CheckedTarget:
         """The targets of some of the predictions."""
-        return CheckedTarget(*(None if part is None else part[rows] for part in self))
+        labels, quality, valid = (None if part is None else part[rows] for part in self.by_row)
+        return CheckedTarget(labels, quality, valid, self.classes)
+
+    @property
+    def by_row(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """What has an entry, or a row, for each prediction."""
+        return self.labels, self.quality, self.valid
 
     def positive_quality(self, num_classes: int) -> Tensor:
         """Target scores of the rows' labels, (N,), or of all entries, (N, C); 0 for negatives."""
@@ -97,6 +104,7 @@ def check_target(
     """
     lead = pred.shape[:-1] if pred.ndim > 1 else pred.shape
     num_classes = pred.shape[-1] if pred.ndim > 1 else 1
+    classes = torch.arange(num_classes, device=pred.device, dtype=torch.int32)
     if isinstance(target, (tuple, list)):
         if not use_sigmoid:
             wrong('target', 'labels or dense scores with use_sigmoid=False', describe(target))
@@ -114,7 +122,7 @@ def check_target(
         if valid is not None:
             quality = torch.where(valid, quality, 0)
         _check_scores('target[1]', quality)
-        return CheckedTarget(labels, quality, valid)
+        return CheckedTarget(labels, quality, valid, classes)
     if not isinstance(target, Tensor):
         wrong('target', 'a tensor or a tuple of two tensors', describe(target), TypeError)
     if target.shape == pred.shape:
@@ -122,9 +130,9 @@ def check_target(
             wrong('target', 'real numbers', describe(target), TypeError)
         dense = target.detach().reshape(-1, num_classes)
         _check_scores('target', dense)
-        return CheckedTarget(None, dense, None)
+        return CheckedTarget(None, dense, None, None)
     labels, valid = _check_labels(target, 'target', lead, num_classes, use_sigmoid, ignore_index)
-    return CheckedTarget(labels, None, valid)
+    return CheckedTarget(labels, None, valid, classes)
 
 
 def _check_labels(
