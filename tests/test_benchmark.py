@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmfocalx.analysis.benchmark import candidates, cases, cost, run, timing
+from mmfocalx.analysis.benchmark import candidates, cases, cost, processes, run, timing
 
 CASE = cases.Case('FocalLossX', cases.Size(64, 3))
 
@@ -140,3 +141,12 @@ def test_no_measurements_no_page(tmp_path: Path) -> None:
 def test_a_wrong_size(text: str) -> None:
     with pytest.raises(ValueError, match='a size must be like'):
         cases.Size.parse(text)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the peak of a process is read from Linux')
+def test_the_pass_takes_memory_for_the_gradient_alone(monkeypatch: Any) -> None:
+    """A part of a formula that falls out of the one loop is kept in memory for another."""
+    monkeypatch.delenv('MMFOCALX_FUSED')
+    case = cases.Case('MALossX', cases.Size(100_000, 80))
+    peak = processes.in_new_process('memory', case, [candidates.OURS])[candidates.OURS]
+    assert 1 <= peak / (4 * case.size.entries) < 1.15

@@ -126,9 +126,8 @@ def broken_compiler(*args: Any, **kwargs: Any) -> Any:
 def test_a_compiler_that_lags_behind_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     tracer, tried_out = torch.compile, Mock()
 
-    def lagging(function: Any, *, options: Any, **settings: Any) -> Any:
-        trusted = 'cpp.vec_isa_ok' in options
-        return broken_compiler() if trusted else tracer(function, **settings)
+    def lagging(function: Any, *, options: Any = None, **settings: Any) -> Any:
+        return broken_compiler() if options else tracer(function, **settings)
 
     monkeypatch.setattr(torch, 'compile', lagging)
     monkeypatch.setattr(cpu_vec_isa, 'valid_vec_isa_list', tried_out)
@@ -136,6 +135,14 @@ def test_a_compiler_that_lags_behind_the_processor(monkeypatch: pytest.MonkeyPat
     for _ in range(2):
         assert 'OnePass' in str(small_step(loss).grad_fn)
     tried_out.cache_clear.assert_called_once()
+
+
+def test_the_compiler_knows_its_options() -> None:
+    """Those that it does not know are refused, and the pass compiled without any."""
+    options = compiled.PRECISE | compiled.TRUSTING
+    torch.compile(small_step, options=options)
+    with pytest.raises(RuntimeError, match='unknown'):
+        torch.compile(small_step, options=options | {'cpp.unknown': True})
 
 
 @pytest.mark.usefixtures('traced')

@@ -148,6 +148,18 @@ def test_efl_accumulates_gradients_over_steps() -> None:
     efl_step(loss, make_batch(efl_case(), 'tuple', seed=12, weight=(9,)), state)
 
 
+@pytest.mark.parametrize('form', ['labels', 'tuple', 'dense'])
+def test_efl_counts_precisely_within_autocast(form: str) -> None:
+    batch, counted = make_batch(efl_case(), form, seed=3), []
+    for mixed in (False, True):
+        loss, pred = efl(), batch.pred.float().requires_grad_()
+        with torch.autocast('cpu', torch.bfloat16, enabled=mixed):
+            loss(pred, batch.target).backward()
+        counted.append(torch.stack([loss.pos_grad, loss.neg_grad]))
+    assert counted[0].any()
+    torch.testing.assert_close(*counted)
+
+
 @pytest.mark.parametrize('rows', [1, 2, 100])
 @pytest.mark.parametrize('form', ['labels', 'tuple', 'dense'])
 def test_efl_counts_block_by_block(form: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def _compile(name: str, key: Any) -> Pass:
                 if works or isinstance(error, torch.OutOfMemoryError):
                     raise
                 _forget_vector_instructions()
-                compiled = torch.compile(function, fullgraph=True, options=PRECISE)
+                compiled = torch.compile(function, fullgraph=True)
                 result = elementary.with_known_slopes(compiled, *arguments)
         except torch.OutOfMemoryError:
             raise
@@ -150,7 +150,8 @@ def _value_and_gradient(
     def total(x: Tensor) -> Tensor:
         entries = loss.entries(x, checked, weight)
         # Row by row, so that the sum and the gradient share one loop.
-        return (entries if entries.ndim == 1 else entries.sum(dim=1)).sum() * scale
+        rows = entries if entries.ndim == 1 else entries.sum(dim=1)
+        return (rows * (scale + row_zeros)).sum()
 
     x = x.to(computed_in(x)) + row_zeros[:, None]
     gradient, value = torch.func.grad_and_value(total)(x)

@@ -104,7 +104,10 @@ def bce(x: Tensor, y: Tensor) -> Tensor:
 
 
 def power(base: Tensor, exponent: PerClass) -> Tensor:
-    """``base ** exponent`` for base >= 0 with a finite gradient, 0 where the base vanishes."""
+    """``base ** exponent`` for base >= 0 with a finite gradient, 0 where the base vanishes.
+
+    With an exponent for each class also 0 where the power is :data:`NEGLIGIBLE`.
+    """
     eager = not _slopes_are_known
     number = None if isinstance(exponent, Tensor) else float(exponent)
     if number is not None and (number == 0 or number >= 1 if eager else number.is_integer()):

@@ -115,7 +115,9 @@ class EqualizedFocalLossX(DenseClsLoss):
             others = (~is_positive).to(grads.dtype)
             sums = [negative]
             for rows in parts:
-                sums.append(others[rows] @ self._sizes(grad, x, rows, room))
+                sizes = self._sizes(grad, x, rows, room)
+                # Unlike a product, addmv_ keeps its precision within autocast.
+                sums.append(torch.zeros_like(negative).addmv_(sizes.T, others[rows]))
             for few in is_positive.nonzero()[:, 0].split(max(1, len(room))):
                 sizes, labels = self._sizes(grad, x, few, room), checked.labels[few]
                 positive.index_add_(0, labels, sizes.gather(1, labels[:, None])[:, 0])

@@ -104,7 +104,6 @@ def check_target(
     """
     lead = pred.shape[:-1] if pred.ndim > 1 else pred.shape
     num_classes = pred.shape[-1] if pred.ndim > 1 else 1
-    classes = torch.arange(num_classes, device=pred.device, dtype=torch.int32)
     if isinstance(target, (tuple, list)):
         if not use_sigmoid:
             wrong('target', 'labels or dense scores with use_sigmoid=False', describe(target))
@@ -116,7 +115,7 @@ def check_target(
         if not (quality.is_floating_point() or _is_integral(quality)):
             wrong('target[1]', 'real numbers', describe(quality), TypeError)
         quality = quality.detach().reshape(-1)
-        labels, valid = _check_labels(
+        labels, valid, classes = _check_labels(
             labels, 'target[0]', lead, num_classes, use_sigmoid, ignore_index
         )
         if valid is not None:
@@ -131,7 +130,9 @@ def check_target(
         dense = target.detach().reshape(-1, num_classes)
         _check_scores('target', dense)
         return CheckedTarget(None, dense, None, None)
-    labels, valid = _check_labels(target, 'target', lead, num_classes, use_sigmoid, ignore_index)
+    labels, valid, classes = _check_labels(
+        target, 'target', lead, num_classes, use_sigmoid, ignore_index
+    )
     return CheckedTarget(labels, None, valid, classes)
 
 
@@ -142,7 +143,8 @@ def _check_labels(
     num_classes: int,
     use_sigmoid: bool,
     ignore_index: int | None,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The flat labels, which of them are not ignored, and the classes to compare them with."""
     if labels.shape != lead:
         dense = f', or dense scores of shape {(*lead, num_classes)}' if name == 'target' else ''
         wrong(name, f'labels of shape {tuple(lead)}{dense}', describe(labels))
@@ -162,7 +164,7 @@ def _check_labels(
                 f'labels in 0..{largest}{background}{ignored}',
                 sorted(set(outside.tolist()))[:5],
             )
-    return labels, valid
+    return labels, valid, torch.arange(num_classes, device=labels.device, dtype=torch.int32)
 
 
 def _check_scores(name: str, scores: Tensor) -> None:

@@ -72,6 +72,10 @@ class Case:
         return f'{self.loss}-{self.size}-{self.dtype}-{self.form}'
 
     @property
+    def logits_bytes(self) -> int:
+        return self.size.entries * DTYPES[self.dtype].itemsize
+
+    @property
     def record(self) -> dict[str, Any]:
         """The case as it stands in its file."""
         return {

@@ -60,13 +60,18 @@ def linear(times: Sequence[Record]) -> list[str]:
     return ['## Time of our pass as a linear function of N x C', table(head, rows)]
 
 
-COUNTING = (
-    'The exponents of the classes cost EqualizedFocalLossX one exponential and one division, '
-    'and it reads its gradient again to count it by class, which takes more than the '
-    'exponents. Tried for the counting: sums of whole columns (up to three times as slow), a '
-    'norm by column (five times), picking out the positives in every block (twice), and a '
-    'compiled sum (as fast, but one more graph to compile).'
-)
+MORE_ARITHMETIC = {
+    'AsymmetricLossX': 'AsymmetricLossX takes a logarithm and a second division as well.',
+    'IABCELossX': 'IABCELossX takes a second exponential.',
+    'EqualizedFocalLossX': (
+        'EqualizedFocalLossX takes a second exponential for the exponents of the classes, and '
+        'reads its gradient again to count it by class, which takes about as long. Tried for the '
+        'counting: sums of whole columns (up to three times as slow), a norm by column (five '
+        'times), picking out the positives in every block (twice), and a compiled sum (as fast, '
+        'but one more graph to compile).'
+    ),
+}
+"""What the losses that take longest do besides the one exponential and division of FocalLossX."""
 
 
 def profile(times: Sequence[Record]) -> list[str]:
@@ -97,8 +102,10 @@ def profile(times: Sequence[Record]) -> list[str]:
         'Where our time goes, in ms: launch is the constant of the line above, part of the rest '
         'where there is no line; memory traffic is '
         'a copy of the logits into memory in use, as much read and written; new memory is what '
-        'the floor takes longer when it writes into memory that it has to get first, as our '
-        'gradient is; arithmetic, most of it transcendental functions, is the rest.'
+        'the floor takes longer when it allocates what it writes, as we do the gradient; '
+        'arithmetic is the rest.'
     )
-    section = ['## Distance to the floor', text, table(head, rows)]
-    return [*section, COUNTING] if any(row[0] == 'EqualizedFocalLossX' for row in rows) else section
+    measured = {row[0] for row in rows}
+    longer = [sentence for loss, sentence in MORE_ARITHMETIC.items() if loss in measured]
+    why = ['FocalLossX takes one exponential and one division for an entry.', *longer]
+    return ['## Distance to the floor', text, table(head, rows), *([' '.join(why)] * bool(longer))]

@@ -25,6 +25,8 @@ out. Written by `make bench` (`tools/benchmark/losses.py`); not measured on a GP
   cross-entropy of torch, and our FocalLossX beside other losses, are other functions, to compare
   with. Peers that take dense targets make them from the labels within the step, as in training.
 - The floor is `torch.sigmoid(x, out=buffer)` into memory in use: one read, one write, no gradient.
+- Where the logits take more than 16 MiB, freed memory stays with the process (`mallopt`): by
+  default glibc may give back what one step took, and another pays for getting it again.
 - Memory is the peak of the process during a warm step above what logits and targets take, in
   multiples of the logits; the gradient itself is 1.
 - One row in a hundred is positive. A case is N predictions x C classes.
