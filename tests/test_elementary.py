@@ -32,6 +32,16 @@ def slope(function: Any) -> Any:
             1e-7,
         ),
         *(
+            (
+                lambda x, c=c: (
+                    elementary.log_not_sigmoid_plus(x, elementary.not_sigmoid(x), c) - 1
+                ),  # away from its zero
+                lambda x, c=c: (torch.sigmoid(-x) + c).log() - 1,
+                1e-7,
+            )
+            for c in (1e-6, 0.05, 0.5, 1)
+        ),
+        *(
             (partial(elementary.power, exponent=k), partial(torch.pow, exponent=k), 1e-37)
             for k in (0.25, 0.5, 1, 1.3, 1.75, 2, 4)
         ),

@@ -10,8 +10,8 @@ import threading
 from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
-from unittest.mock import Mock
+from typing import Any, ClassVar
+from unittest.mock import ANY, Mock
 
 import pytest
 import torch
@@ -147,16 +147,27 @@ def test_the_compiler_knows_its_options() -> None:
 
 @pytest.mark.usefixtures('traced')
 @pytest.mark.parametrize('known_before', [False, True])
-def test_only_other_code_has_vnni_and_amx_tried_out(
+def test_only_other_code_has_instructions_tried_out(
     monkeypatch: pytest.MonkeyPatch, known_before: bool
 ) -> None:
-    """Their trial takes half a second, and no pass has a use for them."""
+    """The trials take half a second; no pass has a use for VNNI and AMX."""
 
-    class Cached(cpu_vec_isa.VecAVX2):
-        __bool__ = cache(lambda self: True)
+    class Tried(cpu_vec_isa.VecAVX2):
+        trials: ClassVar[list[str]] = []
         __hash__ = object.__hash__
 
-    everything, seen = [*cpu_vec_isa.supported_vec_isa_list, Cached()], []
+        @cache  # noqa: B019
+        def __bool__(self) -> bool:
+            self._macro = [*self._macro, 'EXTENDED']
+            return bool(self.check_build('code'))
+
+    def trial(self: Any, code: str) -> bool:
+        Tried.trials.append(code)
+        return True
+
+    monkeypatch.setattr(cpu_vec_isa.VecISA, 'check_build', trial)
+    everything, seen = [*cpu_vec_isa.supported_vec_isa_list, Tried()], []
+    untried = dict(vars(everything[-1]))
     tried_out = cache(lambda: list(cpu_vec_isa.supported_vec_isa_list))
     monkeypatch.setattr(cpu_vec_isa, 'supported_vec_isa_list', everything)
     monkeypatch.setattr(cpu_vec_isa, 'valid_vec_isa_list', tried_out)
@@ -180,7 +191,10 @@ def test_only_other_code_has_vnni_and_amx_tried_out(
     assert 'VecAVX2' in seen[0]
     assert tried_out() == everything
     assert tried_out.cache_info().hits == (2 if known_before else 0)
-    assert Cached.__bool__.cache_info().currsize == (1 if known_before else 0)
+    assert Tried.__bool__.cache_info().currsize == (1 if known_before else 0)
+    assert Tried.trials == (['code'] if known_before else [])
+    assert vars(everything[-1]) == untried | ({'_macro': ANY} if known_before else {})
+    assert cpu_vec_isa.VecISA.check_build is trial
 
 
 def test_two_threads_leave_the_instructions_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,12 +204,12 @@ def test_two_threads_leave_the_instructions_as_they_were(monkeypatch: pytest.Mon
     entered, leave = threading.Event(), threading.Event()
 
     def other() -> None:
-        with compiled._without_vnni_and_amx():
+        with compiled._without_trials():
             entered.set()
             leave.wait(60)
 
     thread = threading.Thread(target=other)
-    with compiled._without_vnni_and_amx():
+    with compiled._without_trials():
         thread.start()
         entered.wait(0.2)
     leave.set()

@@ -167,7 +167,7 @@ def _nothing_in_vain() -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        with _without_vnni_and_amx():
+        with _without_trials():
             yield
     finally:
         if collecting:
@@ -175,23 +175,29 @@ def _nothing_in_vain() -> Iterator[None]:
 
 
 @contextmanager
-def _without_vnni_and_amx() -> Iterator[None]:
-    """Within, torch does not try out VNNI and AMX, as it would whatever :data:`TRUSTING` says.
+def _without_trials() -> Iterator[None]:
+    """Within, torch tries out no vector instructions, as it would whatever :data:`TRUSTING` says.
 
-    No pass uses them. What is compiled elsewhere finds them as before.
+    VNNI and AMX are left out, as no pass uses them, and those on bfloat16 are taken for granted.
+    What is compiled elsewhere finds all of them as before.
     """
     isa = _vector_instructions()
     if isa is None or isa.valid_vec_isa_list.cache_info().currsize:
         yield
         return
     with _choosing:
-        everything = isa.supported_vec_isa_list
+        everything, try_out = isa.supported_vec_isa_list, isa.VecISA.check_build
+        known = [(one, dict(vars(one))) for one in everything]
         left_out = getattr(isa, 'VecAVX512VNNI', ())
         isa.supported_vec_isa_list = [one for one in everything if not isinstance(one, left_out)]
+        isa.VecISA.check_build = lambda self, code: True
         try:
             yield
         finally:
-            isa.supported_vec_isa_list = everything
+            isa.supported_vec_isa_list, isa.VecISA.check_build = everything, try_out
+            for one, before in known:
+                vars(one).clear()
+                vars(one).update(before)
             _forget_vector_instructions()
 
 

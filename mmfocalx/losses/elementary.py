@@ -8,6 +8,7 @@ one, by the logits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -73,7 +74,7 @@ def log_sigmoid(x: Tensor) -> Tensor:
     if not _slopes_are_known:
         return F.logsigmoid(x)
     fixed = x.detach()
-    value = fixed.clamp(max=0) - _log1p_of_decay(fixed)
+    value = fixed.clamp(max=0) - _log1p(_decay(fixed))
     return _with_slope(x, fixed, value, _opposite(fixed))
 
 
@@ -87,7 +88,7 @@ def softplus(x: Tensor) -> Tensor:
     if not _slopes_are_known:
         return -F.logsigmoid(-x)
     fixed = x.detach()
-    value = fixed.clamp(min=0) + _log1p_of_decay(fixed)
+    value = fixed.clamp(min=0) + _log1p(_decay(fixed))
     return _with_slope(x, fixed, value, _probability(fixed))
 
 
@@ -99,8 +100,21 @@ def bce(x: Tensor, y: Tensor) -> Tensor:
         return _BCE.apply(x, y)
     fixed = x.detach()
     if_negative = fixed.clamp(min=0)
-    value = y * (if_negative - fixed) + (1 - y) * if_negative + _log1p_of_decay(fixed)
+    value = y * (if_negative - fixed) + (1 - y) * if_negative + _log1p(_decay(fixed))
     return _with_slope(x, fixed, value, _probability(fixed) - y)
+
+
+def log_not_sigmoid_plus(x: Tensor, not_p: Tensor, excess: float) -> Tensor:
+    r""":math:`\log(1 - p + c)` for an excess c > 0, given 1 - p."""
+    if not _slopes_are_known:
+        return (not_p + excess).log()
+    fixed = x.detach()
+    decay, q = _decay(fixed), _opposite(fixed)
+    # 1 - p + c = (1 + c) (e^-x + k) / (e^-x + 1), all in terms of the decay, as e^-x may overflow.
+    k = excess / (1 + excess)
+    ratio = torch.where(fixed > 0, decay.clamp(max=k) / decay.clamp(min=k), k * decay)
+    value = _log1p(ratio) - _log1p(decay) - fixed.clamp(0, -math.log(k)) + math.log1p(excess)
+    return _with_slope(x, fixed, value, q * (q - 1) / (q + excess))
 
 
 def power(base: Tensor, exponent: PerClass) -> Tensor:
@@ -115,13 +129,13 @@ def power(base: Tensor, exponent: PerClass) -> Tensor:
     tiny = torch.finfo(base.dtype).tiny
     fixed = base if eager else base.detach()
     safe = fixed.clamp(min=tiny)
-    if eager:
-        result = safe.pow(exponent)
-    elif number is not None and (4 * number).is_integer():
+    if number is not None and (4 * number).is_integer():
         root = safe.sqrt()
         result = safe.pow(number // 1)
         result = result * root if number % 1 >= 0.5 else result
         result = result * root.sqrt() if number % 0.5 else result
+    elif eager:
+        result = safe.pow(exponent)
     else:
         result = (exponent * safe.log()).exp()
     vanishing = fixed <= tiny
@@ -153,14 +167,14 @@ def _opposite(x: Tensor) -> Tensor:
     return torch.where(x > 0, decay * likelier, likelier)
 
 
-def _log1p_of_decay(x: Tensor) -> Tensor:
-    decay = _decay(x)
-    if x.dtype != torch.float32:
-        return decay.log1p()
+def _log1p(u: Tensor) -> Tensor:
+    """log(1 + u) of u in [0, 1]."""
+    if u.dtype != torch.float32:
+        return u.log1p()
     *others, quotient = LOG1P
     for coefficient in reversed(others):
-        quotient = quotient * decay + coefficient
-    return decay * quotient
+        quotient = quotient * u + coefficient
+    return u * quotient
 
 
 class _BCE(torch.autograd.Function):

@@ -14,6 +14,7 @@ from .elementary import (
     PerClass,
     bce,
     log_not_sigmoid,
+    log_not_sigmoid_plus,
     log_sigmoid,
     not_sigmoid,
     power,
@@ -145,7 +146,8 @@ def asymmetric(
     else:
         hard = p > clip
         shifted = torch.where(hard, p - clip, 0.0)
-        negative = -power(shifted, gamma_neg) * torch.where(hard, not_p + clip, 1.0).log()
+        log_miss = torch.where(hard, log_not_sigmoid_plus(x, not_p, clip), 0.0)
+        negative = -power(shifted, gamma_neg) * log_miss
     return t.score * positive + (1 - t.score) * negative
 
 
@@ -177,10 +179,11 @@ def iou_aware_bce(x: Tensor, t: Target, *, alpha: float = 0.25, gamma: float = 2
 
     without gradient through t.
     """
+    p = sigmoid(x)
     with no_grad():
-        aligned = (alpha * log_sigmoid(x)).exp() * sharpened(t, 1 - alpha)
+        aligned = power(p, alpha) * sharpened(t, 1 - alpha)
         score = torch.where(t.positive, aligned.clamp(min=0.01), t.score)
-    return torch.where(t.positive, 1.0, power(sigmoid(x), gamma)) * bce(x, score)
+    return torch.where(t.positive, 1.0, power(p, gamma)) * bce(x, score)
 
 
 def position_supervised(

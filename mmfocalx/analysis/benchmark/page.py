@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from mmfocalx.analysis.benchmark.candidates import EAGER, FLOOR, OURS, PARTS, PLAIN
 from mmfocalx.analysis.benchmark.cases import KEY_SIZES, Size
 from mmfocalx.analysis.benchmark.cost import linear, profile
@@ -153,21 +155,25 @@ def _memory(memory: Sequence[Record]) -> list[str]:
 
 
 def _first_steps(records: Sequence[Record]) -> list[str]:
-    rows = [
-        [
+    rows = []
+    for one in records:
+        first, second = (
+            [step[f'{which}_seconds'] for step in one['warm']] for which in ('first', 'second')
+        )
+        low, middle, high = np.quantile(first, [0.25, 0.5, 0.75])
+        rows.append([
             one['loss'],
             f'{one["cold"]["first_seconds"]:.1f}',
-            f'{one["warm"]["first_seconds"]:.1f}',
-            f'{one["warm"]["second_seconds"]:.3f}',
+            f'{middle:.1f} [{low:.1f}, {high:.1f}]',
+            f'{np.median(second):.3f}',
             str(one['cold']['graphs']),
             str(one['cold']['graphs_after_other_sizes']),
-        ]
-        for one in records
-    ]
+        ])  # fmt: skip
     if not rows:
         return []
     text = (
-        'In new processes; graphs by the counters of torch, before and after steps of four other N.'
+        f'Each in a new process, with a warm cache the median [quartiles] of {len(first)}; graphs '
+        'by the counters of torch, before and after steps of four other N.'
     )
     head = ['loss', 'first step, cold cache, s', 'warm cache, s', 'second step, s', 'graphs',
             'after other N']  # fmt: skip

@@ -22,7 +22,8 @@ from torch._dynamo.utils import counters
 from mmfocalx.analysis.benchmark.candidates import candidates, gradient_step
 from mmfocalx.analysis.benchmark.cases import Case, Size
 
-WARM_CACHE = 'TORCHINDUCTOR_CACHE_DIR'
+CACHE = 'TORCHINDUCTOR_CACHE_DIR'
+WARM_PROCESSES = 9
 
 
 def in_new_process(
@@ -50,8 +51,8 @@ def in_new_process(
 def first_steps(case: Case) -> dict[str, Any]:
     """Seconds of the first step with an empty and with a filled compiler cache."""
     with tempfile.TemporaryDirectory() as cache:
-        cold, warm = (
-            in_new_process('first', case, env={WARM_CACHE: cache}) for _ in ('cold', 'warm')
+        cold, *warm = (
+            in_new_process('first', case, env={CACHE: cache}) for _ in range(1 + WARM_PROCESSES)
         )
     return {'loss': case.loss, 'cold': cold, 'warm': warm}
 
