@@ -198,8 +198,9 @@ def test_only_other_code_has_instructions_tried_out(
 
 
 def test_two_threads_leave_the_instructions_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = cpu_vec_isa.supported_vec_isa_list
+    everything, trial = cpu_vec_isa.supported_vec_isa_list, cpu_vec_isa.VecISA.check_build
     monkeypatch.setattr(cpu_vec_isa, 'supported_vec_isa_list', everything)
+    monkeypatch.setattr(cpu_vec_isa.VecISA, 'check_build', trial)
     monkeypatch.setattr(cpu_vec_isa, 'valid_vec_isa_list', cache(list))
     entered, leave = threading.Event(), threading.Event()
 
@@ -215,6 +216,7 @@ def test_two_threads_leave_the_instructions_as_they_were(monkeypatch: pytest.Mon
     leave.set()
     thread.join()
     assert cpu_vec_isa.supported_vec_isa_list is everything
+    assert cpu_vec_isa.VecISA.check_build is trial
 
 
 @pytest.mark.usefixtures('traced')
