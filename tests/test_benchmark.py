@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmfocalx.analysis.benchmark import candidates, cases, cost, processes, run, timing
+from mmfocalx.analysis.benchmark import candidates, cases, cost, page, processes, run, timing
 
 CASE = cases.Case('FocalLossX', cases.Size(64, 3))
 
@@ -135,6 +135,14 @@ def test_files_page_and_resumption(tmp_path: Path, monkeypatch: Any) -> None:
 def test_no_measurements_no_page(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='--out must hold measurements'):
         run.main(['--out', str(tmp_path), '--report', str(tmp_path / 'page.md')])
+
+
+def test_warm_first_steps_are_a_median() -> None:
+    graphs = {'graphs': 1, 'graphs_after_other_sizes': 2}
+    cold, *warm = ({'first_seconds': s, 'second_seconds': s / 100, **graphs} for s in (9, 1, 4, 2))
+    section = '\n'.join(page._first_steps([{'loss': 'FocalLossX', 'cold': cold, 'warm': warm}]))
+    assert '| FocalLossX | 9.0 | 2.0 [1.5, 3.0] | 0.020 | 1 | 2 |' in section
+    assert 'median [quartiles] of 3;' in section
 
 
 @pytest.mark.parametrize('text', ['100000', '0x80', 'ax3', '3x'])

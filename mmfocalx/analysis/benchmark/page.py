@@ -174,8 +174,9 @@ def _first_steps(records: Sequence[Record]) -> list[str]:
     text = (
         f'Each in a new process, with a warm cache the median [quartiles] of {len(first)}; graphs '
         'by the counters of torch, before and after steps of four other N. Of a warm first step, '
-        'by the timers of torch, four ninths are imports of its compiler, a third traces the '
-        'loss, a thirteenth is a hash of the sources of torch.'
+        'four ninths are `import torch._inductor.compile_fx`; a third traces the loss and a '
+        'thirteenth hashes the sources of torch, by '
+        '`torch._dynamo.utils.compilation_time_metrics`.'
     )
     head = ['loss', 'first step, cold cache, s', 'warm cache, s', 'second step, s', 'graphs',
             'after other N']  # fmt: skip
