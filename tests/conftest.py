@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracing import compile_by_tracing
+from helpers.tracing import compile_by_tracing
 
 
 @pytest.fixture

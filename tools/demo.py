@@ -31,7 +31,7 @@ def run(*arguments: object) -> None:
 
 def draw_curve(work_dir: Path) -> Path:
     """The training losses and the mAP of val against the epoch."""
-    from mmfocalx.analysis.curves import training_curves
+    from mmfocalx.compare.curves import training_curves
 
     losses, maps = training_curves(work_dir)
     figure, axes = plt.subplots(figsize=(6, 3.4), layout='constrained')

@@ -25,6 +25,8 @@ class AsymmetricLossX(DenseClsLoss):
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
     """
 
+    bce_settings = {'gamma_pos': 0.0, 'gamma_neg': 0.0, 'clip': 0.0}
+
     def __init__(
         self,
         *,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +48,12 @@ class DenseClsLoss(ReducedLoss):
 
     supports_softmax = False
     sums_classes = False
+    quality_aware: ClassVar[bool] = False
+    """Whether the formula means the quality of a positive to be its target."""
+    stops_gradient_at: ClassVar[str] = ''
+    """The term through which no gradient passes, as its docs name it; '' if there is none."""
+    bce_settings: ClassVar[Mapping[str, Any] | None] = None
+    """Arguments that make it binary cross-entropy of hard labels, if there are any."""
     _one_per_class: tuple[str, ...] = ()
 
     def __init__(
@@ -78,6 +86,11 @@ class DenseClsLoss(ReducedLoss):
         self.ohem_ratio = ohem_ratio
         check_choice('fused', fused, ('auto', True, False))
         self.fused = fused
+
+    @classmethod
+    def example_config(cls, num_classes: int) -> dict[str, Any]:
+        """A config that builds the loss for ``num_classes`` classes with its default settings."""
+        return {'type': cls.__name__, 'use_sigmoid': True}
 
     def elementwise(self, x: Tensor, t: Target) -> Tensor:
         """The formula: (N, C) logits and their targets to the (N, C) loss, each row by itself."""

@@ -45,6 +45,11 @@ class EqualizedFocalLossX(DenseClsLoss):
     pos_grad: Tensor
     neg_grad: Tensor
     alpha: PerClass | None
+    stops_gradient_at = 'the exponents gamma_c'
+
+    @classmethod
+    def example_config(cls, num_classes: int) -> dict[str, Any]:
+        return {**super().example_config(num_classes), 'num_classes': num_classes}
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class FocalLossX(DenseClsLoss):
     """
 
     supports_softmax = True
+    bce_settings = {'gamma': 0.0, 'alpha': None}
     gamma: PerClass
     alpha: PerClass | None
 

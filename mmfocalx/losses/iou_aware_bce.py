@@ -25,6 +25,10 @@ class IABCELossX(DenseClsLoss):
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
     """
 
+    quality_aware = True
+    stops_gradient_at = 'the target t of positives'
+    bce_settings = {'alpha': 0.0, 'gamma': 0.0}
+
     def __init__(self, *, alpha: float = 0.25, gamma: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.alpha = check_number('alpha', alpha, 0, 1)

@@ -26,6 +26,9 @@ class MALossX(DenseClsLoss):
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
     """
 
+    quality_aware = True
+    stops_gradient_at = 'the weight p^gamma of negatives'
+    bce_settings = {'gamma': 0.0}
     alpha: PerClass | None
 
     def __init__(

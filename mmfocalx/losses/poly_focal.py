@@ -24,6 +24,7 @@ class PolyFocalLossX(FocalLossX):
     """
 
     supports_softmax = False
+    bce_settings = {'gamma': 0.0, 'alpha': None, 'epsilon': 0.0}
 
     def __init__(self, *, epsilon: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -28,6 +28,8 @@ class PositionSupervisedLossX(DenseClsLoss):
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
     """
 
+    quality_aware = True
+    bce_settings = {'gamma': 0.0, 'alpha': None}
     alpha: PerClass | None
 
     def __init__(

@@ -26,6 +26,8 @@ class QualityFocalLossX(DenseClsLoss):
     """
 
     sums_classes = True
+    quality_aware = True
+    bce_settings = {'beta': 0.0}
 
     def __init__(self, *, beta: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)

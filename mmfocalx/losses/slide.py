@@ -42,6 +42,8 @@ class SlideLossX(DenseClsLoss):
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
     """
 
+    quality_aware = True
+    bce_settings = {'auto_iou': 0.05}
     running: Tensor
 
     def __init__(

@@ -27,6 +27,8 @@ class VarifocalLossX(DenseClsLoss):
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
     """
 
+    quality_aware = True
+    bce_settings = {'alpha': 1.0, 'gamma': 0.0}
     alpha: PerClass
     gamma: PerClass
 

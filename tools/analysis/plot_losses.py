@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 if __name__ == '__main__':
-    sys.path[0] = str(Path(__file__).resolve().parents[2])  # this clone, installed or not
-    from mmfocalx.analysis.loss_gallery import main
+    tools = Path(__file__).resolve().parents[1]
+    sys.path[:1] = [str(tools.parent), str(tools / 'docs')]  # this clone, installed or not
+    from loss_gallery import main
 
     sys.exit(main())

@@ -5,6 +5,6 @@ from pathlib import Path
 
 if __name__ == '__main__':
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # this clone, installed or not
-    from mmfocalx.analysis.benchmark.run import main
+    from benchmark.cli import main
 
     sys.exit(main())

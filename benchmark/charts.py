@@ -1,0 +1,109 @@
+"""The charts of the benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmark.peers import EAGER, FLOOR, OURS, PARTS
+from benchmark.records import Record
+from mmfocalx.compare.charts import COLOURS, MARKERS, STYLE, plain_log_scale
+
+Lines = Mapping[str, Sequence[tuple[int, float]]]
+DPI = 110
+GREY = '#4a525c'
+
+
+def draw_charts(times: Sequence[Record], memory: Sequence[Record], folder: Path) -> dict[str, str]:
+    """File name and title of each chart drawn into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    time, peak = _times(times, 'FocalLossX'), _peaks(memory, 'FocalLossX')
+    ours = {
+        loss: lines[OURS]
+        for loss in dict.fromkeys(record['loss'] for record in times)
+        if OURS in (lines := _times(times, loss))
+    }
+    if FLOOR in time:
+        ours[FLOOR] = time[FLOOR]
+    charts = {
+        'time.png': ('Time of a focal loss step', time, 'ms'),
+        'memory.png': ('Peak memory of a focal loss step', peak, 'multiples of the logits'),
+        'losses.png': ('Time of a step of each of our losses', ours, 'ms'),
+    }
+    drawn = {}
+    for name, (title, lines, unit) in charts.items():
+        if lines:
+            _save(folder / name, partial(_plot, lines=lines, unit=unit))
+            drawn[name] = title
+    return drawn
+
+
+def _times(records: Sequence[Record], loss: str) -> dict[str, list[tuple[int, float]]]:
+    return _lines(
+        records,
+        loss,
+        lambda record: {
+            name: one['median_ms']
+            for name, one in record['candidates'].items()
+            if 'median_ms' in one and name not in PARTS
+        },
+    )
+
+
+def _peaks(records: Sequence[Record], loss: str) -> dict[str, list[tuple[int, float]]]:
+    return _lines(
+        records,
+        loss,
+        lambda record: {
+            name: peak / record['logits_bytes']
+            for name, peak in record['peak_bytes'].items()
+            if peak  # a log scale has no 0
+        },
+    )
+
+
+def _lines(
+    records: Sequence[Record], loss: str, values: Callable[[Record], dict[str, float]]
+) -> dict[str, list[tuple[int, float]]]:
+    """Points of each step with hard labels in single precision, by N x C."""
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for record in records:
+        if (record['loss'], record['dtype'], record['form']) == (loss, 'fp32', 'labels'):
+            for name, value in values(record).items():
+                lines.setdefault(name, []).append((record['rows'] * record['classes'], value))
+    return {name: sorted(points) for name, points in lines.items()}
+
+
+def _plot(axes: Axes, lines: Lines, unit: str) -> None:
+    for k, (name, points) in enumerate(lines.items()):
+        style: dict[str, Any] = {
+            'color': COLOURS[k % len(COLOURS)],
+            'marker': MARKERS[k % len(MARKERS)],
+            'markersize': 4,
+            'linestyle': '-' if k < len(COLOURS) else (0, (4, 1.5)),
+        }
+        if name == FLOOR:
+            style |= {'color': GREY, 'marker': None, 'linestyle': (0, (1, 1))}
+        elif name == OURS:
+            style |= {'linewidth': 2.6}
+        elif name == EAGER:
+            style |= {'linestyle': (0, (4, 1.5))}
+        axes.plot(*zip(*points, strict=True), label=name, **style)
+    axes.set_xscale('log')
+    plain_log_scale(axes)
+    axes.set_xlabel('N x C')
+    axes.set_ylabel(unit)
+    axes.legend(loc='center left', bbox_to_anchor=(1.01, 0.5))
+
+
+def _save(target: Path, plot: Callable[[Axes], None]) -> None:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.4, 4.2), layout='constrained')
+        plot(figure.subplots())
+        figure.savefig(target, dpi=DPI, metadata={'Software': None})

@@ -1,0 +1,269 @@
+"""The numbers of a comparison's report against independent ones, and the page itself."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import re
+from pathlib import Path
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from helpers import stub_tools, tiny_detection
+from mmfocalx.compare import evaluation_cache as judging
+from mmfocalx.compare.curves import training_curves
+from mmfocalx.compare.detections import image_errors
+from mmfocalx.compare.evaluation import Evaluation, evaluate
+from mmfocalx.compare.evaluation_cache import judge
+from mmfocalx.compare.groups import AP_KINDS, distinct_parts, group
+from mmfocalx.compare.html import html_report, signed, verdict
+from mmfocalx.compare.intervals import (
+    Interval,
+    image_weights,
+    over_images,
+    over_seeds,
+    resampled_ap,
+)
+from mmfocalx.compare.markdown import markdown_report, number
+from mmfocalx.compare.results import judged, mean_sd, summarise
+from mmfocalx.compare.runs import Outcome, Run
+
+
+def detections(truth: dict, seed: int, spread: float) -> list[dict]:
+    """Boxes near the objects, some twice, some of the wrong class, and some from nowhere."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for one in truth['annotations']:
+        for _ in range(rng.integers(0, 3)):
+            x, y, w, h = np.array(one['bbox']) + rng.normal(0, spread, 4)
+            category = one['category_id'] if rng.random() < 0.9 else 3 - one['category_id']
+            found.append(dict(image_id=one['image_id'], category_id=category,
+                              bbox=[x, y, max(w, 2), max(h, 2)], score=rng.random()))  # fmt: skip
+    for image in truth['images']:
+        for _ in range(rng.integers(0, 4)):
+            found.append(
+                dict(
+                    image_id=image['id'],
+                    category_id=int(rng.integers(1, 3)),
+                    score=rng.random() / 2,
+                    bbox=[*rng.uniform(0, 40, 2), 15, 15],
+                )
+            )
+    return found
+
+
+@pytest.fixture(scope='module')
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
+    """Two configs with two seeds each, and one run that failed."""
+    root = tmp_path_factory.mktemp('results')
+    data = tiny_detection.write_dataset(root / 'data', images=14)
+    truth = json.loads((data / 'annotations.json').read_text())
+    made = []
+    for k, name in enumerate(('net_focal_1x', 'net_<quality>_1x')):
+        config = stub_tools.write_config(root / f'{name}.py', data, step=k)
+        for seed in range(2):
+            run = Run(name, seed, config, root / name / f'seed{seed}')
+            run.result_file.parent.mkdir(parents=True)
+            found = detections(truth, 10 * k + seed, 3 - 1.5 * k)
+            (run.result_file.parent / 'found.json').write_text(json.dumps(found))
+            result = dict(
+                name=name, seed=seed, split='val', annotations=str(data / 'annotations.json'),
+                images=str(data / 'images'), predictions='found.json', train_seconds=100.0 + seed,
+                peak_rss_mb=500.0, iterations=40, versions={'torch': '2'},
+                metrics={f'coco/bbox_mAP{s}': 0.5 for s in ('', '_50', '_75')},
+            )  # fmt: skip
+            logs = run.work_dir / '1' / 'vis_data'
+            logs.mkdir(parents=True)
+            rows = [{'loss': 1 / e, 'epoch': e, 'step': 10 * e} for e in (1, 2)]
+            rows += [{'coco/bbox_mAP': 0.1 * step, 'step': step} for step in (1, 2)]
+            (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)))
+            made.append(Outcome(run, result))
+    lost = Run('net_lost_1x', 0, root / 'lost.py', root / 'lost')
+    return [*made, Outcome(lost, None, 'training: KeyError: <Lost> is not registered')]
+
+
+@pytest.fixture(scope='module')
+def evaluations(outcomes: list[Outcome]) -> list[Evaluation]:
+    return [evaluate(one) for one in outcomes if one.result]
+
+
+def reference_ap(truth: dict, found: list[dict]) -> np.ndarray:
+    """(10,) AP by pycocotools at each IoU threshold."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        objects = COCO()
+        objects.dataset = truth
+        objects.createIndex()
+        evaluation = COCOeval(objects, objects.loadRes(found), 'bbox')
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval['precision'][:, :, :, 0, -1]
+    return np.array([level[level >= 0].mean() for level in precision])
+
+
+def files_of(run: Evaluation) -> tuple[dict, list[dict]]:
+    truth = json.loads(Path(run.result['annotations']).read_text())
+    found = json.loads((run.run.result_file.parent / 'found.json').read_text())
+    return truth, found
+
+
+def test_ap_is_that_of_pycocotools(evaluations: list[Evaluation]) -> None:
+    for run in evaluations:
+        by_level = reference_ap(*files_of(run))
+        expected = {'mAP': by_level.mean(), 'AP50': by_level[0], 'AP75': by_level[5]}
+        assert run.ap == pytest.approx(expected)
+        assert np.mean(list(run.class_ap.values())) == pytest.approx(by_level.mean())
+
+
+def test_images_drawn_again_are_images_that_are_there_several_times(
+    evaluations: list[Evaluation],
+) -> None:
+    run = evaluations[0]
+    truth, found = files_of(run)
+    weights = image_weights(len(truth['images']), 5, seed=1)
+    got = resampled_ap(run.matches, weights)
+    for row, ap in zip(weights, got, strict=True):
+        drawn: dict = {'images': [], 'annotations': [], 'categories': truth['categories']}
+        seen = []
+        for image, times in zip(truth['images'], row, strict=True):
+            for _ in range(int(times)):
+                new = len(drawn['images']) + 1
+                drawn['images'].append({**image, 'id': new})
+                for one in truth['annotations']:
+                    if one['image_id'] == image['id']:
+                        number = len(drawn['annotations']) + 1
+                        drawn['annotations'].append({**one, 'id': number, 'image_id': new})
+                seen += [{**d, 'image_id': new} for d in found if d['image_id'] == image['id']]
+        # pycocotools interpolates at recalls that rounding may just miss: a hundredth of the curve
+        np.testing.assert_allclose(ap, reference_ap(drawn, seen), atol=0.012)
+        assert abs(ap.mean() - reference_ap(drawn, seen).mean()) < 4e-3
+
+
+def test_draws_are_pairs(evaluations: list[Evaluation]) -> None:
+    same = over_images([np.arange(5.0)] * 2, [np.arange(5.0)])
+    assert same == (0, 0, 0)
+    shifted = over_images([np.array([3.0, 1, 9, 4])], [np.array([1.0, 0, 8, 3])])
+    assert shifted.difference == 2
+    assert (shifted.low, shifted.high) == (1, 1)
+    assert shifted.certain
+
+
+def test_interval_over_seeds_is_welchs() -> None:
+    ours, base = [55.4, 56.6, 60.9], [60.0, 61.0, 62.5]
+    got = over_seeds(ours, base)
+    a, b = np.var(ours, ddof=1) / 3, np.var(base, ddof=1) / 3
+    freedom = (a + b) ** 2 / (a**2 / 2 + b**2 / 2)
+    from scipy.stats import t
+
+    half = t.ppf(0.975, freedom) * math.sqrt(a + b)
+    difference = np.mean(ours) - np.mean(base)
+    assert got == pytest.approx((difference, difference - half, difference + half))
+    assert math.isnan(over_seeds([1.0], [2.0]).low)
+
+
+@pytest.mark.parametrize(
+    ('images', 'seeds', 'words'),
+    [
+        ((2, 1, 3), (2, 0.5, 4), 'better'),
+        ((-2, -3, -1), (-2, -3, -1), 'worse'),
+        ((2, 1, 3), (2, -1, 4), 'not beyond seed noise'),
+        ((2, -1, 3), (2, 1, 4), 'not certain'),
+        ((2, 1, 3), (2, math.nan, math.nan), 'one seed'),
+    ],
+)
+def test_verdict_needs_both_intervals(images: tuple, seeds: tuple, words: str) -> None:
+    assert words in verdict((Interval(*images), Interval(*seeds)))
+
+
+def test_image_errors_add_up_to_the_lrp_of_a_class(evaluations: list[Evaluation]) -> None:
+    run = evaluations[0]
+    for name in run.matches:
+        alone = Evaluation(**{**vars(run), 'matches': {name: run.matches[name]}})
+        lost, total = image_errors(alone)
+        assert lost.sum() / total.sum() == pytest.approx(run.quality[f'oLRP/{name}'])
+
+
+def test_labels_are_what_differs() -> None:
+    names = ['retinanet_r18_focal_1x', 'retinanet_r18_quality-focal_1x']
+    assert distinct_parts(names) == ['focal', 'quality-focal']
+    assert distinct_parts(['a_b']) == ['a_b']
+    assert distinct_parts(['a', 'a_b']) == ['a', 'a_b']
+
+
+def test_resumed_training_has_one_curve(tmp_path: Path) -> None:
+    for stamp, epochs in (('1', (1, 2)), ('2', (2, 3))):
+        (tmp_path / stamp / 'vis_data').mkdir(parents=True)
+        rows = [json.dumps({'loss': float(stamp), 'epoch': e, 'step': 1}) for e in epochs]
+        text = '\n'.join([*rows, '{"loss": 1.0, "ep'])
+        (tmp_path / stamp / 'vis_data' / 'scalars.json').write_text(text)
+    assert training_curves(tmp_path) == ({1: 1.0, 2: 2.0, 3: 2.0}, {})
+
+
+def test_page_needs_nothing_else(outcomes: list[Outcome], evaluations: list[Evaluation]) -> None:
+    groups = group(evaluations)
+    assert [entry.label for entry in groups[0].entries] == ['focal', '<quality>']
+    page = html_report(groups, outcomes, 'python tools/compare.py a.py')
+    assert len(page.encode()) < 3e6
+    sources = re.findall(r'(?:src|href)="([^"]{5})', page)
+    assert {one for one in sources if not one.startswith('#')} == {'data:'}
+    assert page.count('data:image/svg') == 10
+    assert page.count('data:image/jpeg') >= 2
+    assert '&lt;quality&gt;' in page
+    assert '<quality>' not in page
+    assert 'KeyError: &lt;Lost&gt; is not registered' in page
+    text = markdown_report(outcomes, groups)
+    for run in evaluations:
+        assert run.run.name in text
+    assert 'is not registered' in text
+
+
+def test_both_reports_round_the_same_numbers(
+    outcomes: list[Outcome], evaluations: list[Evaluation]
+) -> None:
+    by_run = {one.run: one for one in evaluations}
+    rows = summarise([judged(one, by_run[one.run]) for one in outcomes if one.result])
+    for row, entry in zip(rows, group(evaluations)[0].entries, strict=True):
+        for kind in AP_KINDS:
+            assert row[kind] == pytest.approx(mean_sd(entry.ap(kind)), rel=1e-12, nan_ok=True)
+
+
+def test_a_run_is_judged_once(outcomes: list[Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Mock(side_effect=evaluate)
+    monkeypatch.setattr(judging, 'evaluate', counted)
+    one = outcomes[0]
+    first, again = judge(one), judge(one)
+    counted.assert_called_once()
+    assert not any(math.isnan(value) for value in first.tide.values())
+    assert (again.class_ap, again.tide) == (first.class_ap, first.tide)
+    assert again.quality == pytest.approx(first.quality, rel=0, abs=0, nan_ok=True)
+    for name in judging.ARRAYS:
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
+    for name, matches in first.matches.items():
+        for key, array in vars(matches).items():
+            kept = getattr(again.matches[name], key)
+            assert kept.dtype == array.dtype
+            np.testing.assert_array_equal(kept, array)
+
+    folder = one.run.result_file.parent
+    (folder / 'judged.npz').write_bytes((folder / 'judged.npz').read_bytes()[:-40])
+    assert judge(one).ap == first.ap  # a torn file is made anew
+    assert counted.call_count == 2
+    found = json.loads((folder / 'found.json').read_text())
+    (folder / 'found.json').write_text(json.dumps(found[::2]))
+    assert judge(one).ap != first.ap
+    (folder / 'found.json').write_text(json.dumps(found))
+
+
+def test_zero_has_no_sign() -> None:
+    assert [number(value) for value in (-0.04, 0.04, -0.06, math.nan)] == [
+        '0.0',
+        '0.0',
+        '-0.1',
+        '-',
+    ]
+    assert [signed(value) for value in (-0.04, -1.26, math.nan)] == ['+0.0', '−1.3', '–']

@@ -1,0 +1,178 @@
+"""A mistake in a setting is an error that names it, what was expected, what came."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+import mmfocalx.losses
+from helpers.cases import CASES, CHANNELS, SIGMOID_CASES, Case, name
+from helpers.checks import assert_refused
+
+N, C = 6, CHANNELS
+nan = float('nan')
+
+
+COMMON: list[tuple[dict[str, Any], str]] = [
+    ({'reduction': 'avg'}, 'avg'),
+    ({'reduction': None}, 'None'),
+    ({'loss_weight': 'heavy'}, 'heavy'),
+    ({'loss_weight': nan}, 'nan'),
+    ({'activated': 'yes'}, 'yes'),
+    ({'ignore_index': 1.5}, '1.5'),
+    ({'ignore_index': 'background'}, 'background'),
+    ({'label_smoothing': -0.1}, '-0.1'),
+    ({'label_smoothing': 1.5}, '1.5'),
+    ({'label_smoothing': nan}, 'nan'),
+    ({'label_smoothing': 'a lot'}, 'a lot'),
+    ({'ohem_ratio': 0}, '0'),
+    ({'ohem_ratio': -0.5}, '-0.5'),
+    ({'ohem_ratio': 1.5}, '1.5'),
+    ({'ohem_ratio': nan}, 'nan'),
+    ({'ohem_ratio': 'half'}, 'half'),
+    ({'fused': 'perhaps'}, 'perhaps'),
+    ({'use_sigmoid': 'maybe'}, 'maybe'),
+    ({'use_sigmoid': None}, 'None'),
+]
+
+
+@pytest.mark.parametrize(('kwargs', 'given'), COMMON, ids=name)
+def test_common_arguments(kwargs: dict[str, Any], given: str) -> None:
+    (argument,) = kwargs
+    for case in CASES:
+        own = {'num_classes': C} if case.stateful else {}
+        build = partial(getattr(mmfocalx.losses, case.type), **{**own, **case.base, **kwargs})
+        assert_refused(build, argument, given)
+
+
+@pytest.mark.parametrize('case', SIGMOID_CASES, ids=name)
+def test_softmax_is_for_focal_loss_only(case: Case) -> None:
+    if case.type != 'FocalLossX':
+        own = {'num_classes': C} if case.stateful else {}
+        loss = getattr(mmfocalx.losses, case.type)
+        assert_refused(lambda: loss(use_sigmoid=False, **own), 'use_sigmoid', 'False')
+
+
+SLIDE_INNER: list[dict[str, Any]] = [
+    {'reduction': 'sum'},
+    {'ignore_index': 255},
+    {'ohem_ratio': 0.5},
+    {'label_smoothing': 0.1},
+    {'loss_weight': 2.0},
+]
+ALPHA: list[tuple[Any, str]] = [
+    (-0.1, '-0.1'),
+    ([0.5, -0.5], '-0.5'),
+    (nan, 'nan'),
+    ([0.5, nan], 'nan'),
+    ('quarter', 'quarter'),
+    ([], r'\[\]|\(\)|empty|length 0|0 '),
+]
+GAMMA: list[tuple[Any, str]] = [(-1.0, '-1'), (nan, 'nan'), ('two', 'two')]
+OWN: list[tuple[str, dict[str, Any], str]] = [
+    *(
+        (loss, {'gamma': value, **extra}, given)
+        for loss, extra in (
+            ('FocalLossX', {}),
+            ('FocalLossX', {'use_sigmoid': False}),
+            ('VarifocalLossX', {}),
+            ('PolyFocalLossX', {}),
+            ('MALossX', {}),
+            ('IABCELossX', {}),
+            ('EqualizedFocalLossX', {'num_classes': C}),
+            ('FocalDiceLossX', {}),
+            ('FocalEIoULossX', {}),
+        )
+        for value, given in GAMMA
+    ),
+    *(
+        (loss, {'alpha': value, **extra}, given)
+        for loss, extra in (
+            ('FocalLossX', {}),
+            ('FocalLossX', {'use_sigmoid': False}),
+            ('VarifocalLossX', {}),
+            ('PolyFocalLossX', {}),
+            ('MALossX', {}),
+            ('EqualizedFocalLossX', {'num_classes': C}),
+        )
+        for value, given in ALPHA
+    ),
+    *(
+        (loss, {'alpha': [0.5, 1.5, 0.5, 0.5], **extra}, '1.5')
+        for loss, extra in (
+            ('FocalLossX', {}),
+            ('VarifocalLossX', {}),
+            ('PolyFocalLossX', {}),
+            ('MALossX', {}),
+            ('EqualizedFocalLossX', {'num_classes': C}),
+        )
+    ),
+    ('FocalLossX', {'alpha': 1.5}, '1.5'),
+    ('FocalLossX', {'gamma': [2.0, -1.0]}, '-1'),
+    ('FocalLossX', {'gamma': [2.0, nan]}, 'nan'),
+    ('FocalLossX', {'gamma': None}, 'None'),
+    ('VarifocalLossX', {'iou_weighted': 'yes'}, 'yes'),
+    ('QualityFocalLossX', {'beta': -2.0}, '-2'),
+    ('QualityFocalLossX', {'beta': nan}, 'nan'),
+    ('QualityFocalLossX', {'beta': None}, 'None'),
+    ('PolyFocalLossX', {'epsilon': 'one'}, 'one'),
+    ('PolyFocalLossX', {'epsilon': nan}, 'nan'),
+    ('AsymmetricLossX', {'gamma_pos': -1.0}, '-1'),
+    ('AsymmetricLossX', {'gamma_neg': -4.0}, '-4'),
+    ('AsymmetricLossX', {'clip': -0.05}, '-0.05'),
+    ('AsymmetricLossX', {'clip': 1.5}, '1.5'),
+    ('AsymmetricLossX', {'clip': nan}, 'nan'),
+    ('IABCELossX', {'alpha': -0.1}, '-0.1'),
+    ('IABCELossX', {'alpha': 1.5}, '1.5'),
+    ('EqualizedFocalLossX', {'num_classes': C, 'gamma': 0.0}, '0'),
+    ('EqualizedFocalLossX', {'num_classes': C, 'scale_factor': -8.0}, '-8'),
+    ('EqualizedFocalLossX', {'num_classes': 0}, '0'),
+    ('EqualizedFocalLossX', {'num_classes': -1}, '-1'),
+    ('EqualizedFocalLossX', {'num_classes': 2.5}, '2.5'),
+    ('EqualizedFocalLossX', {'alpha': [0.5] * (C + 1), 'num_classes': C}, '5'),
+    ('SlideLossX', {'auto_iou': 'median'}, 'median'),
+    ('SlideLossX', {'auto_iou': -0.1}, '-0.1'),
+    ('SlideLossX', {'auto_iou': 1.5}, '1.5'),
+    ('SlideLossX', {'auto_iou': None}, 'None'),
+    ('SlideLossX', {'momentum': -0.1}, '-0.1'),
+    ('SlideLossX', {'momentum': 1.5}, '1.5'),
+    ('SlideLossX', {'momentum': nan}, 'nan'),
+    ('SlideLossX', {'loss': 'FocalLossX'}, 'FocalLossX'),
+    ('SlideLossX', {'loss': {'type': 'FocalLossX', 'use_sigmoid': False}}, 'use_sigmoid|softmax'),
+    ('SlideLossX', {'loss': {'type': 'SlideLossX'}}, 'SlideLossX'),
+    *(
+        ('SlideLossX', {'loss': {'type': 'FocalLossX', **inner}}, next(iter(inner)))
+        for inner in SLIDE_INNER
+    ),
+    ('FocalDiceLossX', {'smooth': -1.0}, '-1'),
+    ('FocalDiceLossX', {'focal_weight': nan}, 'nan'),
+    ('FocalDiceLossX', {'dice_weight': 'one'}, 'one'),
+    ('FocalDiceLossX', {'alpha': 1.5}, '1.5'),
+    ('FocalDiceLossX', {'reduction': 'avg'}, 'avg'),
+    ('FocalDiceLossX', {'loss_weight': 'heavy'}, 'heavy'),
+    ('FocalEIoULossX', {'eps': 0.0}, '0'),
+    ('FocalEIoULossX', {'eps': -1e-7}, '-1e-07'),
+    ('FocalEIoULossX', {'reduction': 'avg'}, 'avg'),
+    ('FocalEIoULossX', {'loss_weight': 'heavy'}, 'heavy'),
+]
+CONTEXT = [('num_classes', C), ('use_sigmoid', False)]  # beside the argument that is wrong
+
+
+@pytest.mark.parametrize(('loss_type', 'kwargs', 'given'), OWN, ids=name)
+def test_own_arguments(loss_type: str, kwargs: dict[str, Any], given: str) -> None:
+    argument = next(k for k, v in kwargs.items() if (k, v) not in CONTEXT)
+    assert_refused(lambda: getattr(mmfocalx.losses, loss_type)(**kwargs), argument, given)
+
+
+def test_number_of_classes_is_required() -> None:
+    with pytest.raises(TypeError, match='num_classes'):
+        mmfocalx.losses.EqualizedFocalLossX()
+
+
+@pytest.mark.parametrize('case', CASES, ids=name)
+def test_unknown_argument(case: Case) -> None:
+    own = {'num_classes': C} if case.stateful else {}
+    with pytest.raises(TypeError, match='smooth_labels'):
+        getattr(mmfocalx.losses, case.type)(smooth_labels=0.1, **own, **case.base)

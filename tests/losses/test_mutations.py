@@ -1,0 +1,201 @@
+"""The checks of this suite can fail: break the losses in one place, and the check that looks there
+raises. Every mutation is first shown to be a mutation: the same check passes on the whole code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+import mmfocalx.losses
+from helpers.cases import CASES, CHANNELS, Case, make_batch
+from helpers.checks import (
+    check_both,
+    check_box_loss,
+    check_gradient,
+    check_ignored,
+    check_loss_weight,
+    check_value,
+)
+from losses.test_standalone_losses import boxes
+from mmfocalx.losses import base, functional, targets
+from mmfocalx.losses.base import DenseClsLoss
+
+pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
+
+Mutate = Callable[[pytest.MonkeyPatch], None]
+Check = Callable[[Case], Any]
+
+
+def constant_mean(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(base, 'divisor', lambda *_: 36.0)
+
+
+def mean_ignores_avg_factor(patch: pytest.MonkeyPatch) -> None:
+    whole = base.divisor
+    patch.setattr(base, 'divisor', lambda name, _, count: whole(name, None, count))
+
+
+def ignored_rows_counted(patch: pytest.MonkeyPatch) -> None:
+    whole = DenseClsLoss.count
+
+    def mutant(self: DenseClsLoss, x: torch.Tensor, checked: Any) -> Any:
+        return whole(self, x, checked._replace(valid=None))
+
+    patch.setattr(DenseClsLoss, 'count', mutant)
+
+
+def ignored_rows_are_background(patch: pytest.MonkeyPatch) -> None:
+    whole = DenseClsLoss.entries
+
+    def mutant(self: DenseClsLoss, x: Any, checked: Any, weight: Any) -> Any:
+        return whole(self, x, checked._replace(valid=None), weight)
+
+    patch.setattr(DenseClsLoss, 'entries', mutant)
+
+
+def ignored_rows_mined(patch: pytest.MonkeyPatch) -> None:
+    whole = base.hardest
+    patch.setattr(base, 'hardest', lambda loss, ratio, _: whole(loss, ratio, None))
+
+
+def easiest_mined(patch: pytest.MonkeyPatch) -> None:
+    whole = base.hardest
+    patch.setattr(base, 'hardest', lambda loss, *rest: whole(-loss, *rest))
+
+
+def loss_weight_dropped(patch: pytest.MonkeyPatch) -> None:
+    one = property(lambda _: 1.0, lambda *_: None)
+    patch.setattr(DenseClsLoss, 'loss_weight', one, raising=False)
+
+
+def row_weights_taken_per_class(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(base, 'check_weight', lambda weight, *_: weight[None])
+
+
+def positives_decided_after_smoothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(targets.Target, 'positive', property(lambda t: t.score > 0))
+
+
+def smoothing_over_all_classes(patch: pytest.MonkeyPatch) -> None:
+    def mutant(self: DenseClsLoss, t: Any) -> Any:
+        share = self.label_smoothing
+        return targets.Target(t.score * (1 - share) + share / t.score.shape[1], t.quality)
+
+    patch.setattr(DenseClsLoss, '_smoothed', mutant)
+
+
+def missing_stop_gradient(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch.Tensor, 'detach', lambda tensor: tensor)
+    patch.setattr(functional, 'no_grad', nullcontext)
+
+
+def spurious_stop_gradient(patch: pytest.MonkeyPatch) -> None:
+    whole = functional.power
+    patch.setattr(functional, 'power', lambda x, exponent: whole(x.detach(), exponent))
+
+
+def plain(case: Case) -> None:
+    check_both(case, {}, make_batch(case, lead=(5,)))
+
+
+def with_avg_factor(case: Case) -> None:
+    check_value(case, {}, make_batch(case), avg_factor=4.0)
+
+
+def ignored(case: Case) -> None:
+    check_ignored(case, {}, make_batch(case, ignore=255), 255)
+
+
+def ignored_and_mined(case: Case) -> None:
+    check_ignored(case, {'ohem_ratio': 0.5}, make_batch(case, ignore=255), 255)
+
+
+def mined(case: Case) -> None:
+    check_value(case, {'ohem_ratio': 0.5}, make_batch(case))
+
+
+def weighted_loss(case: Case) -> None:
+    check_loss_weight(case, {}, make_batch(case))
+
+
+def as_many_rows_as_classes(case: Case) -> None:
+    batch = make_batch(case, lead=(CHANNELS,), weight=(CHANNELS,))
+    check_value(case, {}, batch, reduction_override='sum')
+
+
+def smoothed(case: Case) -> None:
+    check_value(case, {'label_smoothing': 0.2}, make_batch(case))
+
+
+def gradient(case: Case) -> None:
+    check_gradient(case, {}, make_batch(case, 'tuple'))
+
+
+BINARY_DECISION = {'VarifocalLossX', 'MALossX', 'IABCELossX', 'PositionSupervisedLossX'}
+DETACHED = {'MALossX', 'IABCELossX'}
+THROUGH_POWER = {
+    'FocalLossX',
+    'VarifocalLossX',
+    'QualityFocalLossX',
+    'PositionSupervisedLossX',
+    'PolyFocalLossX',
+    'AsymmetricLossX',
+    'IABCELossX',
+    'EqualizedFocalLossX',
+}
+ALL = {case.type for case in CASES}
+MUTATIONS: list[tuple[Mutate, Check, set[str]]] = [
+    (constant_mean, plain, ALL),
+    (mean_ignores_avg_factor, with_avg_factor, ALL),
+    (ignored_rows_counted, ignored, ALL),
+    (ignored_rows_are_background, ignored, ALL),
+    (ignored_rows_mined, ignored_and_mined, ALL),
+    (easiest_mined, mined, ALL),
+    (loss_weight_dropped, weighted_loss, ALL),
+    (row_weights_taken_per_class, as_many_rows_as_classes, ALL),
+    (positives_decided_after_smoothing, smoothed, BINARY_DECISION),
+    (smoothing_over_all_classes, smoothed, ALL),
+    (missing_stop_gradient, gradient, DETACHED),
+    (spurious_stop_gradient, gradient, THROUGH_POWER),
+]
+
+
+@pytest.mark.parametrize(
+    ('mutate', 'check', 'losses'),
+    MUTATIONS,
+    ids=[mutate.__name__ for mutate, *_ in MUTATIONS],
+)
+def test_mutation_is_caught(
+    monkeypatch: pytest.MonkeyPatch, mutate: Mutate, check: Check, losses: set[str]
+) -> None:
+    for case in CASES:
+        if case.type not in losses or case.softmax:
+            continue
+        check(case)
+        with monkeypatch.context() as patch:
+            mutate(patch)
+            with pytest.raises(AssertionError):
+                check(case)
+
+
+def test_missing_stop_gradient_of_boxes_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = partial(check_box_loss, mmfocalx.losses.FocalEIoULossX(), {}, *boxes(4))
+    check()
+    missing_stop_gradient(monkeypatch)
+    with pytest.raises(AssertionError):
+        check()
+
+
+def test_sums_over_classes_are_not_means_over_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain mean of a loss that sums over classes divides by N, not by N * C."""
+    (case,) = (case for case in CASES if case.type == 'QualityFocalLossX')
+    whole = base.divisor
+    plain(case)
+    monkeypatch.setattr(base, 'divisor', lambda *a: CHANNELS * whole(*a))
+    with pytest.raises(AssertionError):
+        plain(case)
