@@ -24,7 +24,7 @@ def check_number(
     above: float = -math.inf,
     below: float = math.inf,
 ) -> float:
-    """Return ``value`` if it is a finite number with low <= value <= high and above < value < below.
+    """Return ``value`` if it is finite, in [low, high] and in (above, below).
 
     Raises:
         TypeError: if it is no number.
@@ -49,7 +49,7 @@ def check_integer(name: str, value: object, low: float = -math.inf, high: float 
     expected = f'an integer{_bounds(low, high)}'
     if isinstance(value, bool) or not isinstance(value, Integral):
         wrong(name, expected, value, TypeError)
-    if not low <= value <= high:
+    if not low <= int(value) <= high:
         wrong(name, expected, value)
     return int(value)
 
