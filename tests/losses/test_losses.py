@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.registry import MODELS
 
 from helpers.cases import (
     CASES,
