@@ -93,18 +93,18 @@ def test_no_openmmlab_stack_and_no_torch_version_is_forced(installed: Path) -> N
 
 
 def test_config_path_in_a_clone_is_absolute_and_in_the_clone() -> None:
-    assert mmfocalx.config_path('_base_/losses/focal.py') == str(
-        ROOT / 'configs/_base_/losses/focal.py'
+    assert mmfocalx.config_path('_base_/datasets/bccd.py') == str(
+        ROOT / 'configs/_base_/datasets/bccd.py'
     )
 
 
 @pytest.mark.parametrize(
     ('name', 'hint'),
     [
-        ('_base_/losses/fokal.py', 'close matches: _base_/losses/focal.py'),
-        ('_base_/losses/focal', 'close matches: _base_/losses/focal.py'),
+        ('_base_/datasets/bcd.py', 'close matches: _base_/datasets/bccd.py'),
+        ('_base_/datasets/bccd', 'close matches: _base_/datasets/bccd.py'),
         ('../setup.py', ''),
-        (str(ROOT / 'configs/_base_/losses/focal.py'), ''),
+        (str(ROOT / 'configs/_base_/datasets/bccd.py'), ''),
         (None, 'None'),
         ('?', f'in {ROOT / "configs"}'),
     ],
