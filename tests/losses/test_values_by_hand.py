@@ -168,15 +168,16 @@ ROWS = [
     # - 0.75 * (3/4)^2 * 1.386294
     Row('PositionSupervisedLossX', LN3, 0, 0.584843),
     #
-    # A mask of two pixels, of which the first is set, both with p = 1/2.
-    # Focal: (0.0433217 + 0.129965) / 2 = 0.0866434, dice: 1 - (2 * 1/2 + 1) / (1 + 1 + 1) = 1/3
-    Row('FocalDiceLossX', [[[0, 0]]], [[[1.0, 0.0]]], 0.419977),
-    # Dice alone, twice: 2 * (1 - (2 * 1/2 + 0.5) / (1 + 1 + 0.5)) = 2 * (1 - 0.6)
+    # A mask of two pixels, of which the first is set; p = (1/2, 3/4).
+    # Focal: (0.25 * (1/2)^2 * 0.693147 + 0.75 * (3/4)^2 * 1.386294) / 2 = 0.314082,
+    # dice: 1 - (2 * 1/2 + 1) / (5/4 + 1 + 1) = 1 - 2 / 3.25 = 0.384615
+    Row('FocalDiceLossX', [[[0, LN3]]], [[[1.0, 0.0]]], 0.698698),
+    # p = (1/2, 1/2). Dice alone, twice: 2 * (1 - (2 * 1/2 + 0.5) / (1 + 1 + 0.5)) = 2 * (1 - 0.6)
     Row(
         'FocalDiceLossX', [[[0, 0]]], [[[1.0, 0.0]]], 0.8,
         {'focal_weight': 0.0, 'dice_weight': 2.0, 'smooth': 0.5},
     ),
-    # p = (3/4, 1/2), both set. Cross-entropy: (0.287682 + 0.693147) / 2 = 0.490415,
+    # p = (3/4, 1/2), both are set. Cross-entropy: (0.287682 + 0.693147) / 2 = 0.490415,
     # dice: 1 - (2 * 5/4 + 1) / (5/4 + 2 + 1) = 1 - 3.5 / 4.25 = 0.176471
     Row('FocalDiceLossX', [[[LN3, 0]]], [[[1.0, 1.0]]], 0.666885, BCE),
     #
