@@ -18,8 +18,8 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from mmfocalx.losses import DenseClsLoss, EqualizedFocalLossX
+from mmfocalx.losses.batch import TargetLike
 from mmfocalx.losses.checks import wrong
-from mmfocalx.losses.targets import TargetLike
 
 
 @HOOKS.register_module()
@@ -137,19 +137,20 @@ class _Probe:
 @torch.no_grad()
 def _sums(loss: DenseClsLoss, pred: Tensor, target: TargetLike, weight: Tensor | None) -> Tensor:
     """What one call adds to :attr:`_Probe.sums`."""
-    x, checked, weight = loss.check_inputs(pred, target, weight)
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    batch = loss.check(pred, target, weight)
+    x = batch.x.to(torch.promote_types(batch.x.dtype, torch.float32))
+    batch = batch._replace(x=x)
     unsummed = copy.copy(loss)
     unsummed.sums_classes = False
-    entries = unsummed.entries(x, checked, weight)
+    entries = unsummed.entries(batch)
     if loss.ohem_ratio is not None:
         summed = entries.sum(1) if loss.sums_classes else entries
-        mined, _ = loss.mine(summed, checked.valid, loss.ohem_ratio)
+        mined, _ = loss.mine(summed, batch, loss.ohem_ratio)
         entries = torch.where(mined.reshape(len(x), -1) != 0, entries, 0.0)
-    scores = checked.expand(x)
+    scores = batch.target
     positive = scores.positive
-    if checked.valid is not None:
-        positive = positive & checked.valid[:, None]
+    if batch.valid is not None:
+        positive = positive & batch.valid[:, None]
     if not loss.use_sigmoid:
         background = torch.arange(x.shape[1], device=x.device) == x.shape[1] - 1
         positive = positive & ~background
