@@ -34,13 +34,22 @@ LEFT_OUT = {
         ),
     },
 }
-# The imports that the Python of a page takes for granted.
+# The imports that the Python of a page takes for granted, in one line.
 TAKEN_FOR_GRANTED = {
-    'CONTRIBUTING.md': (
-        'from mmfocalx.losses.functional import *; from mmfocalx.losses.base import *; '
-        'from mmengine.registry import MODELS'
-    ),
+    'CONTRIBUTING.md': '; '.join(
+        f'from mmfocalx.losses.{module} import *'
+        for module in ('terms', 'base', 'batch', 'checks', 'one_pass.elementary')
+    )
+    + '; from mmengine.registry import MODELS'
 }
+# A loss that a page defines is called as well.
+CALL_LOSSES = """
+import torch
+from mmfocalx.losses import DenseClsLoss
+for loss in DenseClsLoss.__subclasses__():
+    if loss.__module__ == '__main__':
+        loss()(torch.zeros(2, 3, requires_grad=True), torch.tensor([0, 3])).backward()
+"""
 # Commands that are not ours; whether their arguments are right is not asked.
 OTHERS = {'pip', 'cd', 'git', 'export'}
 
@@ -135,7 +144,7 @@ def test_python_runs(page: Path, tmp_path: Path) -> None:
     if not any(lines[1:]):
         return
     script, log = tmp_path / page.with_suffix('.py').name, tmp_path / 'log'
-    script.write_text('\n'.join(lines))
+    script.write_text('\n'.join(lines) + CALL_LOSSES)
     assert run_quickly(script, log=log) == 0, log.read_text()
 
 
