@@ -17,9 +17,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from mmfocalx.errors import check_bool, check_integer
 from mmfocalx.losses import DenseClsLoss, EqualizedFocalLossX
 from mmfocalx.losses.batch import TargetLike
-from mmfocalx.losses.checks import wrong
 
 
 @HOOKS.register_module()
@@ -57,14 +57,8 @@ class LossSignalsHook(Hook):
     """
 
     def __init__(self, interval: int = 50, per_class: bool = True) -> None:
-        if type(interval) is not int:
-            wrong('interval', 'an integer >= 1', interval, TypeError)
-        if interval < 1:
-            wrong('interval', 'an integer >= 1', interval)
-        if not isinstance(per_class, bool):
-            wrong('per_class', 'True or False', per_class, TypeError)
-        self.interval = interval
-        self.per_class = per_class
+        self.interval = check_integer('interval', interval, low=1)
+        self.per_class = check_bool('per_class', per_class)
         self._probes: dict[str, _Probe] = {}
 
     def before_train(self, runner: Any) -> None:

@@ -74,8 +74,8 @@ class Batch(NamedTuple):
             return Target(scores, scores)
         classes = self.classes
         if classes is None:
-            classes = torch.arange(x.shape[1], device=x.device, dtype=torch.int32)
-        label = self.labels.int()[:, None] == classes
+            classes = torch.arange(x.shape[1], device=x.device)
+        label = self.labels.to(classes.dtype)[:, None] == classes
         if self.quality is None:
             scores = label.to(x.dtype)
         else:

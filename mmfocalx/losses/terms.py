@@ -13,29 +13,15 @@ from .batch import Target
 from .one_pass.elementary import NEGLIGIBLE, Elementary, PerClass
 
 
-def logit_of_miss(x: Tensor, t: Target) -> Tensor:
-    r"""Logit of :math:`1 - p_t` of hard targets: x of negatives, -x of positives."""
-    return (1 - 2 * t.score) * x
-
-
 def modulation(x: Tensor, t: Target, f: Elementary, gamma: PerClass) -> Tensor:
     r"""Focusing factor :math:`(1-p_t)^\gamma` of Lin et al. 2017, eq. 4.
 
     Of soft targets, :math:`1 - p_t = p(1-y) + (1-p)y` as in mmdet.
     """
-    if not t.hard:
-        p = f.sigmoid(x)
-        return f.power(torch.addcmul(p, t.score, 1 - 2 * p), gamma)
-    miss = logit_of_miss(x, t)
-    if isinstance(gamma, Tensor):
-        exponent = gamma * f.log_sigmoid(miss)
-        return torch.where(exponent > NEGLIGIBLE, exponent.exp(), 0.0)
-    return f.power(f.sigmoid(miss), gamma)
-
-
-def cross_entropy(x: Tensor, t: Target, f: Elementary) -> Tensor:
-    """Binary cross-entropy with the target score."""
-    return f.softplus(logit_of_miss(x, t)) if t.hard else f.bce(x, t.score)
+    if t.hard:
+        return _power_of_sigmoid(_logit_of_miss(x, t), f, gamma)
+    p = f.sigmoid(x)
+    return f.power(torch.addcmul(p, t.score, 1 - 2 * p), gamma)
 
 
 def alpha_factor(y: Tensor, alpha: PerClass | None) -> Tensor | float:
@@ -47,9 +33,24 @@ def focal(
     x: Tensor, t: Target, f: Elementary, *, gamma: PerClass, alpha: PerClass | None
 ) -> Tensor:
     r"""Sigmoid focal loss :math:`\alpha_t (1-p_t)^\gamma \, \mathrm{BCE}(x, y)`."""
-    return alpha_factor(t.score, alpha) * modulation(x, t, f, gamma) * cross_entropy(x, t, f)
+    if not t.hard:
+        return alpha_factor(t.score, alpha) * modulation(x, t, f, gamma) * f.bce(x, t.score)
+    miss = _logit_of_miss(x, t)
+    return alpha_factor(t.score, alpha) * _power_of_sigmoid(miss, f, gamma) * f.softplus(miss)
 
 
 def sharpened(t: Target, f: Elementary, exponent: float) -> Tensor:
     """Target score, that of matched entries raised to a power."""
     return t.score if t.hard else torch.where(t.matched, f.power(t.score, exponent), t.score)
+
+
+def _logit_of_miss(x: Tensor, t: Target) -> Tensor:
+    r"""Logit of :math:`1 - p_t` of hard targets: x of negatives, -x of positives."""
+    return torch.where(t.matched, -1.0, 1.0) * x
+
+
+def _power_of_sigmoid(x: Tensor, f: Elementary, exponent: PerClass) -> Tensor:
+    if not isinstance(exponent, Tensor):
+        return f.power(f.sigmoid(x), exponent)
+    logarithm = exponent * f.log_sigmoid(x)
+    return torch.where(logarithm > NEGLIGIBLE, logarithm.exp(), 0.0)

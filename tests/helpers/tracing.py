@@ -19,4 +19,4 @@ def compile_by_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
         return compiler(function, **{**settings, 'backend': 'aot_eager'})
 
     monkeypatch.setattr(torch, 'compile', tracer)
-    monkeypatch.setattr(compiled, '_functions', {})
+    monkeypatch.setattr(compiled, '_kernels', {})

@@ -155,7 +155,6 @@ def refusing_compiler(*args: Any, **kwargs: Any) -> Any:
 def test_one_loss_that_cannot_be_traced_leaves_the_others_alone(
     monkeypatch: pytest.MonkeyPatch, traced: None
 ) -> None:
-    monkeypatch.setattr(compiled, '_failures', set())
     monkeypatch.setattr(compiled, 'WORTH_COMPILING', {'cpu': 24})
     small_step(Untraceable())
     assert 'ValueAndGradient' not in str(small_step(Untraceable()).grad_fn)
@@ -176,8 +175,7 @@ class Untraceable(FocalLossX):
 )
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, compiler: Any, reason: str) -> None:
     monkeypatch.setattr(torch, 'compile', compiler)
-    monkeypatch.setattr(compiled, '_functions', {})
-    monkeypatch.setattr(compiled, '_failures', set())
+    monkeypatch.setattr(compiled, '_kernels', {})
     monkeypatch.setattr(compiled, '_told', set())
     log = Mock()
     monkeypatch.setattr(compiled, 'print_log', log)

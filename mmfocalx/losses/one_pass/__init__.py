@@ -17,7 +17,7 @@ from ..batch import Batch
 from ..precision import computed_in
 from .autograd import Pass, ValueAndGradient, ValueThenGradient, gradient_of
 from .blocks import BLOCK, blockwise
-from .compiled import is_wanted, value_and_gradient
+from .compiled import Kernels, kernels_for
 from .elementary import ANY_ORDER
 from .summable import Summable
 
@@ -42,8 +42,8 @@ def scaled_sum(loss: Summable, batch: Batch, factor: float, divisor: float | Ten
     if way is not None and _only_x_is_trained(loss, batch, scale):
         if not isinstance(scale, Tensor):
             scale = x.new_full((), scale, dtype=computed_in(x))
-        if way is ValueThenGradient:
-            return ValueThenGradient.apply(x, loss, batch, scale, statistics)
+        if isinstance(way, Kernels):
+            return ValueThenGradient.apply(x, loss, batch, scale, statistics, way)
         return ValueAndGradient.apply(x, loss, batch, scale, statistics, way)
     if statistics:
         gradient = gradient_of(
@@ -53,16 +53,20 @@ def scaled_sum(loss: Summable, batch: Batch, factor: float, divisor: float | Ten
     return loss.entries(batch, ANY_ORDER).sum() * scale
 
 
-def _way(loss: Summable, batch: Batch, statistics: bool) -> Pass | type[ValueThenGradient] | None:
-    """How the loss is computed where its first derivative is all that is asked for."""
+def _way(loss: Summable, batch: Batch, statistics: bool) -> Pass | Kernels | None:
+    """How the loss is computed where its first derivative is all that is asked for.
+
+    Kernels are for :class:`ValueThenGradient`, a pass is for :class:`ValueAndGradient`, and None is
+    the formula as it stands.
+    """
     x = batch.x
     if x.shape[0] < 2 or x.device.type == 'meta':
         return None
-    wanted = is_wanted(loss, batch)
+    kernels = kernels_for(loss, batch)
     if x.device.type != 'cpu':
-        return ValueThenGradient if wanted else None
-    if wanted:
-        return value_and_gradient
+        return kernels
+    if kernels is not None:
+        return kernels.value_and_gradient
     return blockwise if x.numel() > BLOCK or statistics else None
 
 

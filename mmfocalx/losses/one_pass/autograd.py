@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from . import compiled
 from .blocks import blockwise
+from .compiled import Kernels
 from .elementary import ANY_ORDER
 from .summable import Summable
 
@@ -58,17 +58,23 @@ class ValueThenGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, loss: Summable, batch: Batch, scale: Tensor, statistics: bool
+        ctx: Any,
+        x: Tensor,
+        loss: Summable,
+        batch: Batch,
+        scale: Tensor,
+        statistics: bool,
+        kernels: Kernels,
     ) -> Tensor:
-        batch = batch._replace(x=x.detach())
+        batch, ctx.kernels = batch._replace(x=x.detach()), kernels
         with _without_autocast(x):
-            sums = compiled.row_sums(loss, batch)
+            sums = kernels.row_sums(loss, batch)
             if sums is None:
                 sums = loss.entries(batch, ANY_ORDER)
             total = sums.sum() * scale
             _remember(ctx, x, loss, batch, scale)
             if statistics:
-                found = compiled.statistics(loss, batch, scale)
+                found = kernels.statistics(loss, batch, scale)
                 if found is None:
                     gradient = _plain_gradient(ctx.call, x, torch.ones_like(total))
                     found = loss.gradient_statistics(batch, gradient)
@@ -77,14 +83,13 @@ class ValueThenGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        (x,), (loss, batch, scale), gradient = ctx.saved_tensors, ctx.call, None
+        (x,), gradient = ctx.saved_tensors, None
         if not torch.is_grad_enabled():
             with _without_autocast(x):
-                batch = batch._replace(x=x.detach())
-                gradient = compiled.gradient(loss, batch, scale * grad_output)
+                gradient = ctx.kernels.gradient(*ctx.call, grad_output)
         if gradient is None:
             gradient = _plain_gradient(ctx.call, x, grad_output)
-        return gradient, None, None, None, None
+        return gradient, None, None, None, None, None
 
 
 def gradient_of(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -98,7 +103,7 @@ def gradient_of(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def _remember(ctx: Any, x: Tensor, loss: Summable, batch: Batch, scale: Tensor) -> None:
     ctx.save_for_backward(x)
-    ctx.call = loss.with_state_of_now(), batch._replace(x=x.new_empty(0)), scale
+    ctx.call = loss.with_state_of_now(), batch, scale
 
 
 def _plain_gradient(call: Call, x: Tensor, grad_output: Tensor) -> Tensor:

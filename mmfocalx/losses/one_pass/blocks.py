@@ -19,16 +19,21 @@ BLOCK = 2**18
 def blockwise(loss: Summable, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Value and gradient, block by block."""
     x = batch.x
+    if x.numel() <= BLOCK:
+        return _of_a_block(loss, batch, scale)
     gradient = torch.empty_like(x, dtype=gradient_type(x), memory_format=torch.contiguous_format)
     sums = []
     for rows in row_blocks(x):
-        block = batch.rows(rows)
-        block = block._replace(x=block.x.to(computed_in(x)).requires_grad_())
-        with torch.enable_grad():
-            part = loss.entries(block, ANY_ORDER).sum() * scale
-        gradient[rows] = torch.autograd.grad(part, block.x)[0]
-        sums.append(part.detach())
+        total, gradient[rows] = _of_a_block(loss, batch.rows(rows), scale)
+        sums.append(total)
     return torch.stack(sums).sum(), gradient
+
+
+def _of_a_block(loss: Summable, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        x = batch.x.detach().to(computed_in(batch.x)).requires_grad_()
+        total = loss.entries(batch._replace(x=x), ANY_ORDER).sum() * scale
+    return total.detach(), torch.autograd.grad(total, x)[0]
 
 
 def row_blocks(x: Tensor, at_most: int | None = None) -> Iterator[slice]:

@@ -21,7 +21,7 @@ def class_sums(gradient: Tensor, batch: Batch) -> Tensor:
         batch: their targets; a positive is an entry whose target score is above 0.
     """
     on_cpu = gradient.device.type == 'cpu' and not torch.compiler.is_compiling()
-    if on_cpu and batch.labels is not None and len(gradient):
+    if on_cpu and batch.labels is not None and len(gradient) > SUMMED_AT_ONCE:
         return _by_products(gradient, batch)
     sizes = gradient.to(computed_in(gradient)).abs()
     positive = batch.target.positive

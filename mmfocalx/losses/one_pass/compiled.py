@@ -33,48 +33,91 @@ OPTIONS: dict[str, dict[str, Any]] = {
     }
 }
 
-_functions: dict[Any, Callable[..., Any]] = {}
-_failures: set[Any] = set()
+_kernels: dict[Any, Kernels] = {}
 _told: set[tuple[str, str]] = set()
 
 
-def is_wanted(loss: Summable, batch: Batch) -> bool:
-    """Whether calls like this one are to be compiled."""
+def kernels_for(loss: Summable, batch: Batch) -> Kernels | None:
+    """The compiled functions for calls like this one; None where it is not to be compiled."""
     if loss.fused is False:
-        return False
+        return None
     switch = os.environ.get(SWITCH, '1')
     if switch not in ('0', '1'):
         wrong(SWITCH, "'0' or '1' in the environment", switch)
+    x = batch.x
     if switch == '0':
-        return False
-    if loss.fused is True:
-        return True
-    enough = WORTH_COMPILING.get(batch.x.device.type, WORTH_COMPILING_ELSEWHERE)
-    return batch.x.numel() >= enough and not (_failures and _kind(loss, batch) in _failures)
+        return None
+    enough = WORTH_COMPILING.get(x.device.type, WORTH_COMPILING_ELSEWHERE)
+    if loss.fused == 'auto' and x.numel() < enough:
+        return None
+    present = (None if part is None else part.ndim for part in batch.by_row)
+    kind = (loss.settings(), x.shape[1], x.dtype, x.device, *present)
+    found = _kernels.get(kind)
+    if found is None:
+        found = _kernels[kind] = Kernels(x.shape[1], x.device)
+    return None if found.failed and loss.fused == 'auto' else found
 
 
-def value_and_gradient(loss: Summable, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The scaled sum of the entries and its gradient by the predictions.
+class Kernels:
+    """The functions of one kind of loss and batch, each compiled when it is first called.
 
-    This and the functions below return None where torch.compile fails.
+    They return None where torch.compile fails.
     """
-    row_zeros = batch.x.new_zeros(len(batch.x), dtype=computed_in(batch.x))
-    return _run(_value_and_gradient, loss, batch, scale, row_zeros)
 
+    def __init__(self, num_classes: int, device: torch.device) -> None:
+        self.failed = False
+        self._classes = torch.arange(num_classes, device=device, dtype=torch.int32)
+        self._functions: dict[Any, Callable[..., Any]] = {}
 
-def row_sums(loss: Summable, batch: Batch) -> Tensor | None:
-    """(N,) sums of the entries of each row."""
-    return _run(_row_sums, loss, batch)
+    def value_and_gradient(
+        self, loss: Summable, batch: Batch, scale: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """The scaled sum of the entries and its gradient by the predictions."""
+        row_zeros = batch.x.new_zeros(len(batch.x), dtype=computed_in(batch.x))
+        return self._run(_value_and_gradient, loss, batch, scale, row_zeros)
 
+    def row_sums(self, loss: Summable, batch: Batch) -> Tensor | None:
+        """(N,) sums of the entries of each row."""
+        return self._run(_row_sums, loss, batch)
 
-def gradient(loss: Summable, batch: Batch, scale: Tensor) -> Tensor | None:
-    """(N, C) gradient of the scaled sum of the entries, of the predictions' type."""
-    return _run(_gradient, loss, batch, scale)
+    def gradient(
+        self, loss: Summable, batch: Batch, scale: Tensor, upstream: Tensor
+    ) -> Tensor | None:
+        """(N, C) gradient of the scaled sum of the entries, of the predictions' type."""
+        return self._run(_gradient, loss, batch, scale, upstream)
 
+    def statistics(self, loss: Summable, batch: Batch, scale: Tensor) -> Tensor | None:
+        """What the loss's state takes of the gradient of the scaled sum."""
+        return self._run(_statistics, loss, batch, scale)
 
-def statistics(loss: Summable, batch: Batch, scale: Tensor) -> Tensor | None:
-    """What the loss's state takes of the gradient of the scaled sum."""
-    return _run(_statistics, loss, batch, scale)
+    def _run(
+        self, function: Callable[..., Any], loss: Summable, batch: Batch, *others: Tensor
+    ) -> Any:
+        if batch.labels is not None:
+            batch = batch._replace(classes=self._classes)
+        ready = self._functions.get(function)
+        if ready is not None:
+            return ready(loss, batch, *others)
+        start, name = time.perf_counter(), type(loss).__name__
+        try:
+            compiled, result = _compile(function, loss, batch, *others)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if loss.fused is True:
+                raise RuntimeError(
+                    f'fused=True of {name} needs a compiler that works with torch.compile. Set '
+                    f"fused='auto' or {SWITCH}=0 to do without."
+                ) from error
+            self.failed = True
+            line = next(iter(str(error).splitlines()), '')
+            reason = f'torch.compile failed with {type(error).__name__}: {line}'
+            _tell(name, 'failed', f'eager, because {reason}', logging.WARNING)
+            return None
+        self._functions[function] = compiled
+        seconds = time.perf_counter() - start
+        _tell(name, 'compiled', f'value and gradient in one pass, compiled in {seconds:.1f} s')
+        return result
 
 
 def _value_and_gradient(
@@ -101,53 +144,16 @@ def _row_sums(loss: Summable, batch: Batch) -> Tensor:
     return entries if entries.ndim == 1 else entries.sum(dim=1)
 
 
-def _gradient(loss: Summable, batch: Batch, scale: Tensor) -> Tensor:
+def _gradient(loss: Summable, batch: Batch, scale: Tensor, upstream: Tensor) -> Tensor:
     def total(x: Tensor) -> Tensor:
-        return (_row_sums(loss, batch._replace(x=x)) * scale).sum()
+        return (_row_sums(loss, batch._replace(x=x)) * (scale * upstream)).sum()
 
     return torch.func.grad(total)(batch.x.to(computed_in(batch.x))).to(batch.x.dtype)
 
 
 def _statistics(loss: Summable, batch: Batch, scale: Tensor) -> Tensor:
     batch = batch._replace(x=batch.x.to(computed_in(batch.x)))
-    return loss.gradient_statistics(batch, _gradient(loss, batch, scale))
-
-
-def _run(function: Callable[..., Any], loss: Summable, batch: Batch, *others: Tensor) -> Any:
-    """A function of a loss and a batch, compiled for the settings of the loss and called."""
-    x, name, kind = batch.x, type(loss).__name__, _kind(loss, batch)
-    if kind in _failures and loss.fused is not True:
-        return None
-    if batch.labels is not None:
-        batch = batch._replace(classes=torch.arange(x.shape[1], device=x.device, dtype=torch.int32))
-    if (function, kind) in _functions:
-        return _functions[function, kind](loss, batch, *others)
-    start = time.perf_counter()
-    try:
-        _functions[function, kind], result = _compile(function, loss, batch, *others)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        if loss.fused is True:
-            raise RuntimeError(
-                f'fused=True of {name} needs a compiler that works with torch.compile. Set '
-                f"fused='auto' or {SWITCH}=0 to do without."
-            ) from error
-        _failures.add(kind)
-        line = next(iter(str(error).splitlines()), '')
-        reason = f'torch.compile failed with {type(error).__name__}: {line}'
-        _tell(name, 'failed', f'eager, because {reason}', logging.WARNING)
-        return None
-    seconds = time.perf_counter() - start
-    _tell(name, 'compiled', f'value and gradient in one pass, compiled in {seconds:.1f} s')
-    return result
-
-
-def _kind(loss: Summable, batch: Batch) -> tuple[Any, ...]:
-    """What makes one compiled function different from another."""
-    present = (None if part is None else part.ndim for part in batch.by_row)
-    x = batch.x
-    return (loss.settings(), x.shape[1], x.dtype, x.device.type, *present)
+    return loss.gradient_statistics(batch, _gradient(loss, batch, scale, torch.ones_like(scale)))
 
 
 def _compile(

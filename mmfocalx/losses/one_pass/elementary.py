@@ -23,6 +23,9 @@ NEGLIGIBLE = -60.0
 large, and what is multiplied by a power so small becomes a subnormal number, on which a CPU may
 spend a hundred times the time."""
 
+LINEAR_FROM = 80.0
+"""Logit from which its softplus is the logit itself; its exponential is still finite."""
+
 LOG1P: tuple[PerClass, ...] = (
     0.99999996988,
     -0.499994931366,
@@ -58,7 +61,7 @@ class Elementary:
 
     def softplus(self, x: Tensor) -> Tensor:
         r""":math:`\log(1 + e^x)`, precise at both ends: cross-entropy of a negative."""
-        return -F.logsigmoid(-x)
+        return F.softplus(x, threshold=LINEAR_FROM)
 
     def bce(self, x: Tensor, y: Tensor) -> Tensor:
         r"""Binary cross-entropy with logits, :math:`-y\log p - (1-y)\log(1-p)`."""
