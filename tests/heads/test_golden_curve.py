@@ -1,8 +1,8 @@
 """48 iterations of the shipped configs on drawn pictures, against the losses recorded before.
 
 The detectors are narrower than the shipped ones, and RetinaNet's box loss is smooth; classification
-loss, head, optimizer and schedule are theirs, so that a change of any of them shows here. After an intended change, look at the differences, then
-record the curves again::
+loss, head, optimizer and schedule are theirs, so that a change of any of them shows here. After an
+intended change, look at the differences, then record the curves again::
 
     OMP_NUM_THREADS=1 python tests/heads/test_golden_curve.py
 
