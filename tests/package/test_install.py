@@ -126,3 +126,46 @@ def test_what_is_built_leaves_nothing_of_a_former_build(tmp_path: Path) -> None:
     stale.touch()
     run('setup.py', '-q', 'build', cwd=tmp_path)
     assert config_names(tmp_path / 'build/lib/mmfocalx/configs') == config_names(ROOT / 'configs')
+
+
+CLASHING = {
+    'one': '#define TWICE(x) (2 * (x))\n'
+    'template <typename T> T part(T x) { return TWICE(x); }\n'
+    'extern "C" int one(int x) { return part(x); }\n',
+    # The same name with another argument: in one file, this one would be called with an int.
+    'two': '#define TWICE(x) (20 * (x))\n'
+    'static int part(double x) { return TWICE(static_cast<int>(x)) + 1; }\n'
+    'extern "C" int two(int x) { return part(x); }\n',
+    # A macro of another file would break this function.
+    'three': 'static int TWICE(int x) { return x + 300; }\n'
+    'extern "C" int three(int x) { return TWICE(x); }\n',
+    # Only this one may call abs of the namespace std without its name.
+    'four': '#include <cstdlib>\n'
+    'using namespace std;\n'
+    'extern "C" int four(int x) { return abs(x); }\n',
+}
+
+
+@pytest.mark.skipif(shutil.which('g++') is None, reason='needs a C++ compiler')
+@pytest.mark.parametrize('more', [0, 20])
+def test_united_sources_compute_what_each_file_alone_does(tmp_path: Path, more: int) -> None:
+    import ctypes
+
+    sources = CLASHING | {
+        f'more_{i}': f'extern "C" int more_{i}(int x) {{ return x + {i}; }}\n' for i in range(more)
+    }
+    results = []
+    for folder in (tmp_path / 'alone', tmp_path / 'united'):
+        folder.mkdir()
+        for name, code in sources.items():
+            (folder / f'{name}.cpp').write_text(code)
+        if folder.name == 'united':
+            run(ROOT / 'tools/unite_sources.py', folder, cwd=tmp_path)
+            assert len(list(folder.glob('*.cpp'))) == 4
+        library = folder / 'library.so'
+        command = ['g++', '-shared', '-fPIC', '-o', library, *folder.glob('*.cpp')]
+        subprocess.run(command, check=True)
+        loaded = ctypes.CDLL(str(library))
+        results.append({name: getattr(loaded, name)(-7) for name in sources})
+    assert results[0] == results[1]
+    assert results[0] | {'one': -14, 'two': -139, 'three': 293, 'four': 7} == results[0]
