@@ -22,6 +22,7 @@ from benchmark.cases import (
     main_losses,
     plan,
 )
+from benchmark.detector import plan_detectors
 from benchmark.devices import DEVICES
 from benchmark.heads import plan_heads
 from benchmark.machine import describe_in_full, machine_at_hand, record_name
@@ -38,7 +39,8 @@ def measure_all(args: argparse.Namespace) -> None:
     """Measure what is not yet in ``args.out``."""
     machine = machine_at_hand(args.device)
     folder = args.out / record_name(machine)
-    jobs = [job for job in jobs_of(args) if job[0].parts[0] in args.only]
+    kinds = args.only or [kind for kind in KINDS if kind != 'iteration' or args.device != 'cpu']
+    jobs = [job for job in jobs_of(args) if job[0].parts[0] in kinds]
     for done, (path, job) in enumerate(jobs, 1):
         target = folder / path
         kept = target.exists() and not args.fresh
@@ -66,17 +68,20 @@ def jobs_of(args: argparse.Namespace) -> Iterator[Job]:
     for loss in losses if args.full else [name for name in losses if name in main_losses()]:
         measure = partial(isolated.first_steps, Case(loss, size), args.device)
         yield Path('first_step', f'{loss}.json'), measure
-    for head in plan_heads(args.device, args.image, args.quick):
-        options = {} if args.rounds is None else {'rounds': args.rounds}
-        measure = partial(
-            isolated.in_new_process,
-            'head',
-            {'OMP_NUM_THREADS': str(head.threads)},
-            record=head.record,
-            device=args.device,
-            **options,
-        )
-        yield Path('heads', f'{head.name}.json'), measure
+    for kind, planned in (
+        ('heads', plan_heads(args.device, args.image, args.quick)),
+        ('iteration', plan_detectors(args.device, args.image)),
+    ):
+        for one in planned:
+            measure = partial(
+                isolated.in_new_process,
+                kind,
+                {'OMP_NUM_THREADS': str(one.threads)},
+                record=one.record,
+                device=args.device,
+                **({} if args.rounds is None else {'rounds': args.rounds}),
+            )
+            yield Path(kind, f'{one.name}.json'), measure
 
 
 def _quick_sizes(device: str) -> list[Size]:
@@ -119,10 +124,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument('--which', action='store_true', help='only say which machine this is')
     parser.add_argument('--device', choices=DEVICES, default='cpu')
-    parser.add_argument('--only', nargs='+', choices=KINDS, default=KINDS, help='what to measure')
+    parser.add_argument(
+        '--only', nargs='+', choices=KINDS, help='what to measure; all, on a CPU all but iteration'
+    )
     parser.add_argument('--sizes', type=Size.parse, nargs='+', help='such as 100000x80')
     parser.add_argument('--losses', nargs='+', choices=loss_names(), metavar='LOSS')
-    parser.add_argument('--image', type=Size.parse, help="height and width for the heads' step")
+    parser.add_argument('--image', type=Size.parse, help='such as 800x1344, for the heads')
     parser.add_argument('--quick', action='store_true', help='three losses at the main sizes')
     parser.add_argument(
         '--full', action='store_true', help='every loss, size, type and form (takes hours)'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmark.cases import main_losses
 from benchmark.devices import DEVICES, Device
+from benchmark.images import made_up_batch
 from benchmark.peers import peer
 from benchmark.steps import Step
 from benchmark.timing import interleaved, keep_freed_memory, prepare
@@ -28,10 +29,8 @@ ASSIGNER = {
     'type': 'MaxIoUAssigner', 'pos_iou_thr': 0.5, 'neg_iou_thr': 0.4, 'min_pos_iou': 0,
     'ignore_iof_thr': -1,
 }  # fmt: skip
-COMMON = {'in_channels': CHANNELS, 'feat_channels': CHANNELS, 'stacked_convs': 1}
 CONFIGS: dict[str, dict[str, Any]] = {
     'RetinaHead': {
-        **COMMON,
         'anchor_generator': {
             'type': 'AnchorGenerator', 'octave_base_scale': 4, 'scales_per_octave': 3,
             'ratios': [0.5, 1.0, 2.0], 'strides': list(STRIDES),
@@ -42,7 +41,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
             'pos_weight': -1,
         },
     },
-    'FCOSHead': {**COMMON, 'strides': list(STRIDES), 'norm_cfg': None},
+    'FCOSHead': {'strides': list(STRIDES), 'norm_cfg': None},
 }  # fmt: skip
 
 
@@ -115,17 +114,27 @@ def _in_mmdet(loss: str) -> str:
 
 
 def measure_heads(
-    case: HeadCase, rounds: int = ROUNDS, device: Device = DEVICES['cpu']
+    case: HeadCase,
+    rounds: int = ROUNDS,
+    device: Device = DEVICES['cpu'],
+    make: Callable[[HeadCase, Setting, Device], Watched] | None = None,
 ) -> dict[str, Any]:
-    """Times, peak memory and host waits of the loss step in each setting, run in turn."""
+    """Times, peak memory and host waits of the loss step in each setting, run in turn.
+
+    Args:
+        case: the case.
+        rounds: samples of each step.
+        device: where, and with what it is measured.
+        make: makes the step of a setting; :class:`HeadStep` if None.
+    """
     if device.name == 'cpu':
         torch.set_num_threads(case.threads)
         keep_freed_memory()
-    found: list[HeadStep] = []
+    found: list[Watched] = []
     missing: dict[str, str] = {}
     for setting in settings_of(case.head):
         try:
-            found.append(HeadStep(case, setting, device))
+            found.append((make or HeadStep)(case, setting, device))
         except Exception as error:  # whatever an installed package raises when it is imported
             missing[setting.name] = f'{type(error).__name__}: {error}'
     steps, verdicts = prepare([head.step for head in found], TOLERANCE)
@@ -133,7 +142,10 @@ def measure_heads(
     for head in found:
         if head.step.name in samples:
             samples[head.step.name] |= {
-                **head.parts(rounds * device.steps_per_sample),
+                **{
+                    name: watch.median_ms(rounds * device.steps_per_sample)
+                    for name, watch in head.watches.items()
+                },
                 'peak_bytes': device.peak(head.step.run),
                 'host_waits': device.host_waits(head.step.run),
             }
@@ -145,45 +157,73 @@ def measure_heads(
     }
 
 
+class Watch:
+    """The time of a part of a step, over the steps."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.steps: list[list[Callable[[], float]]] = []
+
+    def begin_step(self) -> None:
+        """What is watched from now on belongs to a new step."""
+        self.steps.append([])
+
+    def put_on(self, owner: Any, method: str) -> None:
+        """Watch every call of a method of an object."""
+        call = getattr(owner, method)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            stop = self.device.stopwatch()
+            result = call(*args, **kwargs)
+            self.steps[-1].append(stop())
+            return result
+
+        setattr(owner, method, watched)
+
+    def median_ms(self, steps: int) -> float:
+        """Median over the last steps."""
+        return 1e3 * float(np.median([sum(s() for s in step) for step in self.steps[-steps:]]))
+
+
+class Watched(Protocol):
+    """A step with watches on its parts."""
+
+    step: Step
+    watches: dict[str, Watch]
+
+
 class HeadStep:
     """Losses and gradients by the outputs of a head, with watches on the parts."""
 
     def __init__(self, case: HeadCase, setting: Setting, device: Device) -> None:
-        self.device = device
         self.head = build_head(case, setting).to(device.name)
-        self.outputs, self.batch = made_up_batch(self.head, case, device.name)
-        self.loss_by_feat: list[Callable[[], float]] = []
-        self.inside_losses: list[list[Callable[[], float]]] = []
+        self.outputs, self.batch = made_up_batch(self.head, case, CHANNELS, STRIDES, device.name)
         self.step = Step(setting.name, self.run, setting.is_peer)
-        for name, module in self.head.named_children():
-            if name.startswith('loss'):
-                self._watch(module)
+        self.watches = watches_of(self.head, device)
 
     def run(self) -> tuple[Tensor, ...]:
         """The sum of the losses and its gradients."""
-        self.inside_losses.append([])
-        stop = self.device.stopwatch()
-        losses = self.head.loss_by_feat(*self.outputs, *self.batch)
-        self.loss_by_feat.append(stop())
-        total = torch.stack([value for loss in losses.values() for value in _listed(loss)]).sum()
+        for watch in self.watches.values():
+            watch.begin_step()
+        total = sum_of(self.head.loss_by_feat(*self.outputs, *self.batch))
         leaves = [level for levels in self.outputs for level in levels]
         return total.detach(), *torch.autograd.grad(total, leaves)
 
-    def parts(self, steps: int) -> dict[str, float]:
-        """Milliseconds of ``loss_by_feat`` and of the losses' forward in it: of the last steps."""
-        whole = [seconds() for seconds in self.loss_by_feat[-steps:]]
-        inside = [sum(seconds() for seconds in run) for run in self.inside_losses[-steps:]]
-        return {
-            'loss_by_feat_ms': 1e3 * float(np.median(whole)),
-            'losses_forward_ms': 1e3 * float(np.median(inside)),
-        }
 
-    def _watch(self, module: torch.nn.Module) -> None:
-        running: list[Callable[[], Callable[[], float]]] = []
-        module.register_forward_pre_hook(lambda *_: running.append(self.device.stopwatch()))
-        module.register_forward_hook(
-            lambda *_: self.inside_losses[-1].append(running.pop()()),
-        )
+def watches_of(head: Any, device: Device) -> dict[str, Watch]:
+    """Watches on ``loss_by_feat`` of a head and on the losses' forward in it."""
+    watches = {'loss_by_feat_ms': Watch(device), 'losses_forward_ms': Watch(device)}
+    watches['loss_by_feat_ms'].put_on(head, 'loss_by_feat')
+    for name, module in head.named_children():
+        if name.startswith('loss'):
+            watches['losses_forward_ms'].put_on(module, 'forward')
+    return watches
+
+
+def sum_of(losses: dict[str, Tensor | list[Tensor]]) -> Tensor:
+    """The sum of what a head or a detector gives."""
+    listed = [loss if isinstance(loss, list) else [loss] for loss in losses.values()]
+    return torch.stack([loss for level in listed for loss in level]).sum()
 
 
 def build_head(case: HeadCase, setting: Setting) -> Any:
@@ -192,46 +232,24 @@ def build_head(case: HeadCase, setting: Setting) -> Any:
     Raises:
         ImportError: if mmdet cannot be used.
     """
-    importlib.import_module('mmdet.models')
-    importlib.import_module('mmfocalx')
-    models = importlib.import_module('mmdet.registry').MODELS
-    to_config = importlib.import_module('mmengine.config').ConfigDict
-    torch.manual_seed(0)  # the same weights in every setting
-    config = {
-        **CONFIGS[case.head],
+    config = {**CONFIGS[case.head], **changes(case, setting)}
+    return build({**config, 'in_channels': CHANNELS, 'feat_channels': CHANNELS, 'stacked_convs': 1})
+
+
+def changes(case: HeadCase, setting: Setting) -> dict[str, Any]:
+    """What a setting changes of the head's config."""
+    return {
         'type': setting.head,
         'num_classes': case.classes,
         'loss_cls': {'type': setting.loss, 'use_sigmoid': True},
         **dict(setting.arguments),
     }
-    return models.build(to_config(config)).train()
 
 
-def made_up_batch(
-    head: Any, case: HeadCase, device: str
-) -> tuple[list[list[Tensor]], tuple[list[Any], list[dict[str, Any]]]]:
-    """Outputs of a head as leaves, and annotations with their meta information."""
-    instance_data = importlib.import_module('mmengine.structures').InstanceData
-    g = torch.Generator().manual_seed(0)
-    shape = case.height, case.width
-    features = [
-        torch.randn(case.images, CHANNELS, *(-(-side // stride) for side in shape), generator=g)
-        for stride in STRIDES
-    ]
-    with torch.no_grad():
-        outputs = head([feature.to(device) for feature in features])
-    leaves = [[level.detach().requires_grad_() for level in levels] for levels in outputs]
-    limit = torch.tensor([case.width, case.height])
-    annotations = []
-    for _ in range(case.images):
-        corner = torch.rand(case.objects, 2, generator=g) * limit * 0.7
-        side = torch.rand(case.objects, 2, generator=g) * limit * 0.3
-        boxes = torch.cat([corner, corner + side.clamp(min=8)], 1)
-        labels = torch.randint(0, case.classes, (case.objects,), generator=g)
-        annotations.append(instance_data(bboxes=boxes.to(device), labels=labels.to(device)))
-    meta = {'img_shape': shape, 'pad_shape': shape, 'scale_factor': (1.0, 1.0)}
-    return leaves, (annotations, [dict(meta) for _ in range(case.images)])
-
-
-def _listed(loss: Tensor | list[Tensor]) -> list[Tensor]:
-    return loss if isinstance(loss, list) else [loss]
+def build(config: dict[str, Any]) -> Any:
+    """A module of mmdet, to be trained, with the same weights each time."""
+    importlib.import_module('mmdet.models')
+    importlib.import_module('mmfocalx')
+    to_config = importlib.import_module('mmengine.config').ConfigDict
+    torch.manual_seed(0)
+    return importlib.import_module('mmdet.registry').MODELS.build(to_config(config)).train()

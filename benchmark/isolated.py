@@ -21,6 +21,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from benchmark.cases import Case
+from benchmark.detector import DetectorCase, measure_detector
 from benchmark.devices import DEVICES
 from benchmark.heads import HeadCase, measure_heads
 from benchmark.steps import WITHOUT_GRADIENT, gradient_step, steps_of
@@ -115,12 +116,22 @@ def memory(
     return peaks
 
 
-def head(record: Mapping[str, Any], device: str = 'cpu', **options: Any) -> dict[str, Any]:
+def heads(record: Mapping[str, Any], device: str = 'cpu', **options: Any) -> dict[str, Any]:
     """See :func:`benchmark.heads.measure_heads`."""
     return measure_heads(HeadCase(**record), device=DEVICES[device], **options)
 
 
-JOBS: dict[str, Callable[..., Any]] = {'first_step': first_step, 'memory': memory, 'head': head}
+def iteration(record: Mapping[str, Any], device: str = 'cpu', **options: Any) -> dict[str, Any]:
+    """See :func:`benchmark.detector.measure_detector`."""
+    return measure_detector(DetectorCase(**record), device=DEVICES[device], **options)
+
+
+JOBS: dict[str, Callable[..., Any]] = {
+    'first_step': first_step,
+    'memory': memory,
+    'heads': heads,
+    'iteration': iteration,
+}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from benchmark.cases import Case, loss_names
 from mmfocalx.files import read_json, whole
 
 Record = dict[str, Any]
-KINDS = ('time', 'memory', 'first_step', 'heads')
+KINDS = ('time', 'memory', 'first_step', 'heads', 'iteration')
 """What is measured, each kind in a folder of its own."""
 
 
@@ -95,7 +95,7 @@ def _order(one: Record) -> tuple[Any, ...]:
     return (
         names.index(loss) if loss in names else len(names), one.get('head', ''),
         one.get('dtype', ''), one.get('form', ''), one.get('classes', 0), one.get('rows', 0),
-        one.get('threads', 0),
+        one.get('threads', 0), one.get('autocast', False),
     )  # fmt: skip
 
 

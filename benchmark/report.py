@@ -88,13 +88,14 @@ def _of_machine(folder: Path, record: Record) -> str:
         *charts,
         *sections.key_sizes(times, memory),
         *sections.heads(record['heads']),
+        *sections.iterations(record['iteration']),
         *sections.every_case(times),
         *sections.peak_memory(memory),
         *linear(times),
         *parts_of_time(times),
         *sections.first_step(record['first_step']),
         *sections.where_slower(times),
-        *sections.not_compared([*times, *record['heads']]),
+        *sections.not_compared([*times, *record['heads'], *record['iteration']]),
     ])  # fmt: skip
 
 

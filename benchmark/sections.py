@@ -10,6 +10,9 @@ from benchmark.records import Record, plain, short, size_of
 from benchmark.steps import EAGER, FLOOR, OURS, PARTS, WITHOUT_GRADIENT
 from mmfocalx.compare.markdown import table
 
+OF_HOST = ['host, ms', 'waits']
+"""Columns that only a GPU fills."""
+
 
 def summary(times: Sequence[Record], memory: Sequence[Record]) -> list[str]:
     """The losses that mmdet has too, at the main sizes."""
@@ -42,8 +45,7 @@ def key_sizes(times: Sequence[Record], memory: Sequence[Record]) -> list[str]:
                 _time(step),
                 f'{step["ratio"]:.2f}',
                 _peak(peaks, record, name),
-                f'{step["host_ms"]:.2f}' if 'host_ms' in step else '-',
-                str(step.get('host_waits', '-')),
+                *_of_host(step),
             ]
             for record in plain(times)
             if (record['rows'], record['classes']) == size
@@ -51,7 +53,7 @@ def key_sizes(times: Sequence[Record], memory: Sequence[Record]) -> list[str]:
             if name not in PARTS
         ]
         if rows:
-            head = ['loss', 'step', 'ms', 'ratio to ours', 'peak memory', 'host, ms', 'waits']
+            head = ['loss', 'step', 'ms', 'ratio to ours', 'peak memory', *OF_HOST]
             title = f'## {size.rows:,} x {size.classes:,}, hard labels, single precision'
             parts += [title, table(*_without_empty_columns(head, rows))]
     return parts
@@ -59,31 +61,43 @@ def key_sizes(times: Sequence[Record], memory: Sequence[Record]) -> list[str]:
 
 def heads(records: Sequence[Record]) -> list[str]:
     """The whole loss step of the heads."""
+    text = (
+        'A loss step is `loss_by_feat` and the gradients. `loss_by_feat` is the forward of the '
+        'losses and what is not: targets, decoded boxes and qualities.'
+    )
+    return _watched('## Loss step of a head', text, 'loss step, ms', records)
+
+
+def iterations(records: Sequence[Record]) -> list[str]:
+    """The whole iteration of a detector."""
+    text = (
+        'RetinaNet R-50 FPN: forward, backward and a step of SGD. The peak is above what weights '
+        'and optimizer take.'
+    )
+    return _watched('## Iteration of a detector', text, 'iteration, ms', records)
+
+
+def _watched(title: str, text: str, step_title: str, records: Sequence[Record]) -> list[str]:
     rows = []
     for record in records:
-        for name, step in record['steps'].items():
-            if 'median_ms' not in step:
-                continue
-            rest = step['loss_by_feat_ms'] - step['losses_forward_ms']
-            peak = step.get('peak_bytes')
+        for name, step in _timed(record).items():
+            peak = step['peak_bytes']
             rows.append([
-                f'{record["classes"]}', str(record['threads']), name, _time(step),
-                f'{step["ratio"]:.2f}', short(step['loss_by_feat_ms']), short(rest),
-                '-' if peak is None else f'{peak / 2**20:.0f}',
-                f'{step["host_ms"]:.2f}' if 'host_ms' in step else '-',
-                str(step['host_waits']) if step.get('host_waits') is not None else '-',
+                str(record['classes']), str(record['threads']),
+                {True: 'bf16', False: 'fp32'}.get(record.get('autocast', ''), '-'), name,
+                _time(step), f'{step["ratio"]:.2f}', short(step['loss_by_feat_ms']),
+                short(step['loss_by_feat_ms'] - step['losses_forward_ms']),
+                '-' if peak is None else f'{peak / 2**20:.0f}', *_of_host(step),
             ])  # fmt: skip
     if not rows:
         return []
     batch = {(one['images'], one['height'], one['width'], one['objects']) for one in records}
-    sizes = ', '.join(f'{n} images of {h} x {w}, {k} objects each' for n, h, w, k in sorted(batch))
-    head = ['classes', 'threads', 'head and loss', 'loss step, ms', "of mmdet's", '`loss_by_feat`',
-            'of which not the losses', 'peak, MiB', 'host, ms', 'waits']  # fmt: skip
-    text = (
-        f'{sizes}. A loss step is `loss_by_feat` and the gradients; what of `loss_by_feat` is not '
-        'the forward of the losses is targets, decoded boxes and qualities. Times in ms.'
+    batches = ', '.join(
+        f'{n} images of {h} x {w} with {k} objects each' for n, h, w, k in sorted(batch)
     )
-    return ['## Loss step of a head', text, table(*_without_empty_columns(head, rows))]
+    head = ['classes', 'CPU threads', 'type', 'head and loss', step_title, "of mmdet's",
+            '`loss_by_feat`, ms', 'of it not the losses', 'peak, MiB', *OF_HOST]  # fmt: skip
+    return [title, f'{batches}. {text}', table(*_without_empty_columns(head, rows))]
 
 
 def every_case(times: Sequence[Record]) -> list[str]:
@@ -200,6 +214,14 @@ def _time(step: Record) -> str:
         return short(step['median_ms'])
     low, high = step['quartiles_ms']
     return f'{short(step["median_ms"])} [{short(low)}, {short(high)}]'
+
+
+def _of_host(step: Record) -> list[str]:
+    waits = step.get('host_waits')
+    return [
+        f'{step["host_ms"]:.2f}' if 'host_ms' in step else '-',
+        '-' if waits is None else str(waits),
+    ]
 
 
 def _ratio(steps: dict[str, Record], name: str) -> str:
