@@ -24,7 +24,7 @@ from benchmark.cases import (
 )
 from benchmark.detector import plan_detectors
 from benchmark.devices import DEVICES
-from benchmark.heads import plan_heads
+from benchmark.heads import CLASSES, OBJECTS, THREADS, plan_heads
 from benchmark.machine import describe_in_full, machine_at_hand, record_name
 from benchmark.records import KINDS, read_records
 from mmfocalx.files import write_json
@@ -66,10 +66,13 @@ def jobs_of(args: argparse.Namespace) -> Iterator[Job]:
             yield Path('memory', f'{case.name}.json'), partial(_memory, case, args.device)
     size = sizes[0] if sizes else KEY_SIZES[0]
     for loss in losses if args.full else [name for name in losses if name in main_losses()]:
-        measure = partial(isolated.first_steps, Case(loss, size), args.device)
+        processes = 3 if args.quick else isolated.WARM_PROCESSES
+        measure = partial(isolated.first_steps, Case(loss, size), args.device, processes)
         yield Path('first_step', f'{loss}.json'), measure
+    classes = args.classes or (CLASSES[-1:] if args.quick else CLASSES)
+    threads = THREADS[:1] if args.quick else THREADS
     for kind, planned in (
-        ('heads', plan_heads(args.device, args.image, args.quick)),
+        ('heads', plan_heads(args.device, args.image, classes, threads, args.objects)),
         ('iteration', plan_detectors(args.device, args.image)),
     ):
         for one in planned:
@@ -130,6 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--sizes', type=Size.parse, nargs='+', help='such as 100000x80')
     parser.add_argument('--losses', nargs='+', choices=loss_names(), metavar='LOSS')
     parser.add_argument('--image', type=Size.parse, help='such as 800x1344, for the heads')
+    parser.add_argument('--classes', type=int, nargs='+', help='of the heads; 3 and 80')
+    parser.add_argument('--objects', type=int, default=OBJECTS, help='in each image')
     parser.add_argument('--quick', action='store_true', help='three losses at the main sizes')
     parser.add_argument(
         '--full', action='store_true', help='every loss, size, type and form (takes hours)'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ CHANNELS = 8
 """Of the features; the losses do not see them."""
 TOLERANCE = 1e-4
 ROUNDS = 7
+CLASSES, THREADS, OBJECTS = (3, 80), (1, 2), 8
 ASSIGNER = {
     'type': 'MaxIoUAssigner', 'pos_iou_thr': 0.5, 'neg_iou_thr': 0.4, 'min_pos_iou': 0,
     'ignore_iof_thr': -1,
@@ -54,7 +55,7 @@ class HeadCase:
     height: int
     width: int
     images: int = 8
-    objects: int = 8
+    objects: int = OBJECTS
     threads: int = 1
 
     @property
@@ -83,15 +84,19 @@ class Setting:
 
 
 def plan_heads(
-    device: str, image: tuple[int, int] | None = None, quick: bool = False
+    device: str,
+    image: tuple[int, int] | None = None,
+    classes: Sequence[int] = CLASSES,
+    threads: Sequence[int] = THREADS,
+    objects: int = OBJECTS,
 ) -> list[HeadCase]:
     """The cases to measure: on a GPU images of the usual size, on a CPU small ones."""
     height, width = image or ((800, 1344) if device == 'cuda' else (320, 320))
     return [
-        HeadCase(head, classes, height, width, threads=threads)
+        HeadCase(head, number, height, width, objects=objects, threads=count)
         for head in HEADS
-        for classes in ((80,) if quick else (3, 80))
-        for threads in ((1,) if quick or device == 'cuda' else (1, 2))
+        for number in classes
+        for count in (threads if device == 'cpu' else threads[:1])
     ]
 
 

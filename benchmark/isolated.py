@@ -49,12 +49,12 @@ def in_new_process(job: str, env: Mapping[str, str] | None = None, **arguments: 
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def first_steps(case: Case, device: str = 'cpu') -> dict[str, Any]:
-    """Seconds of the first step with an empty and with a filled compiler cache."""
+def first_steps(case: Case, device: str = 'cpu', processes: int = WARM_PROCESSES) -> dict[str, Any]:
+    """Seconds of the first step with an empty and, in ``processes``, a filled compiler cache."""
     with tempfile.TemporaryDirectory() as cache:
         cold, *warm = (
             in_new_process('first_step', {CACHE: cache}, record=case.record, device=device)
-            for _ in range(1 + WARM_PROCESSES)
+            for _ in range(1 + processes)
         )
     return {'loss': case.loss, 'cold': cold, 'warm': warm_summary(warm)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -35,6 +36,7 @@ def machine_at_hand(device: str = 'cpu') -> dict[str, Any]:
     if device == 'cuda':
         about['gpu'] = torch.cuda.get_device_name()
         about['versions']['CUDA'] = torch.version.cuda
+        about['versions']["mmcv's operators"] = _operators_of_mmcv()
     return about
 
 
@@ -80,6 +82,17 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _operators_of_mmcv() -> str:
+    """Whether mmdet's focal loss is mmcv's own kernel here."""
+    try:
+        found = importlib.util.find_spec('mmcv._ext')
+    except Exception:  # whatever mmcv raises when it is imported
+        found = None
+    if found is None or found.origin is None:
+        return 'missing'
+    return 'of Python, a stand-in' if found.origin.endswith('.py') else 'compiled'
 
 
 def _cpu() -> str:

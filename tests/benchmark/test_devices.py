@@ -85,7 +85,7 @@ def test_seconds_of_a_step_on_a_gpu(gpu: Allocator) -> None:
     runs = []
     sample = devices.Cuda().sample(lambda: (time.sleep(0.02), runs.append(1)))
     assert len(runs) == devices.Cuda.steps_per_sample
-    assert 0.02 <= sample['host_seconds'] <= sample['seconds'] < 0.2
+    assert 0.02 <= sample['host_seconds'] <= sample['seconds'] < 0.09
 
 
 def test_a_stopwatch_reads_the_device_when_asked(gpu: Allocator) -> None:
