@@ -13,7 +13,6 @@ from torch import Tensor
 import mmfocalx.losses  # noqa: F401  (registers)
 from benchmark.peers import losses_of
 from mmfocalx.losses import DenseClsLoss
-from mmfocalx.losses.batch import TargetLike
 from mmfocalx.losses.catalogue import classification_losses
 
 SOFTMAX = '-softmax'
