@@ -11,6 +11,7 @@ from .matchability_aware import MALossX
 from .poly_focal import PolyFocalLossX
 from .position_supervised import PositionSupervisedLossX
 from .quality_focal import QualityFocalLossX
+from .rank_sort import RankSortLossX
 from .slide import SlideLossX
 from .varifocal import VarifocalLossX
 
@@ -26,6 +27,7 @@ __all__ = [
     'PolyFocalLossX',
     'PositionSupervisedLossX',
     'QualityFocalLossX',
+    'RankSortLossX',
     'SlideLossX',
     'VarifocalLossX',
 ]

@@ -55,6 +55,8 @@ class DenseClsLoss(ReducedLoss):
     """The term through which no gradient passes, as its docs name it; '' if there is none."""
     bce_settings: ClassVar[Mapping[str, Any] | None] = None
     """Arguments that make it binary cross-entropy of hard labels, if there are any."""
+    whole_batch: ClassVar[bool] = False
+    """Whether the loss of an entry depends on other entries, so that it has no curve of its own."""
     _one_per_class: tuple[str, ...] = ()
 
     def __init__(
