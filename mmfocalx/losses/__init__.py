@@ -3,6 +3,7 @@
 from .asymmetric import AsymmetricLossX
 from .base import DenseClsLoss
 from .boxes import FocalEIoULossX
+from .correlation import CorrelationLossX
 from .equalized_focal import EqualizedFocalLossX
 from .focal import FocalLossX
 from .iou_aware_bce import IABCELossX
@@ -17,6 +18,7 @@ from .varifocal import VarifocalLossX
 
 __all__ = [
     'AsymmetricLossX',
+    'CorrelationLossX',
     'DenseClsLoss',
     'EqualizedFocalLossX',
     'FocalDiceLossX',

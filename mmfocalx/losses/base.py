@@ -55,8 +55,8 @@ class DenseClsLoss(ReducedLoss):
     """The term through which no gradient passes, as its docs name it; '' if there is none."""
     bce_settings: ClassVar[Mapping[str, Any] | None] = None
     """Arguments that make it binary cross-entropy of hard labels, if there are any."""
-    whole_batch: ClassVar[bool] = False
-    """Whether the loss of an entry depends on other entries, so that it has no curve of its own."""
+    needs_whole_batch: ClassVar[bool] = False
+    """Whether the loss of an entry depends on other rows, so that it is no curve over a logit."""
     _one_per_class: tuple[str, ...] = ()
 
     def __init__(
@@ -132,7 +132,9 @@ class DenseClsLoss(ReducedLoss):
         Raises:
             TypeError, ValueError: for an argument of the wrong type, shape or value, naming it.
         """
-        reduction = resolve_reduction(self.reduction, reduction_override, avg_factor)
+        reduction = resolve_reduction(
+            self.reduction, reduction_override, avg_factor, self.reductions
+        )
         avg_factor = check_avg_factor(avg_factor)
         batch = self.check(pred, target, weight)
         self.update_state(batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ PIECES = 16
 """Parts that an accelerator works through one by one; each needs some memory of its own."""
 CELLS_PER_RAMP = 64
 MOST_CELLS = 2**18
+ALL_OF_16_BITS = 2**16
 
 
 class Ramps:
@@ -44,13 +45,9 @@ class Ramps:
         Bin 0 is where every ramp is 0.
         """
         bins = torch.empty(x.shape, dtype=torch.int32, device=x.device)
-        cells = min(CELLS_PER_RAMP * len(self._starts), MOST_CELLS)
-        search = self._search
-        if x.device.type == 'cpu' and cells < x.numel():
-            search = _Cells(self._breaks, cells).search
+        search = self._search_for(x)
         for rows in pieces(x):
-            values = x[rows].reshape(-1).to(self._breaks.dtype)
-            bins[rows] = search(values).view(-1, x.shape[1])
+            bins[rows] = search(x[rows].reshape(-1)).view(-1, x.shape[1])
         return bins
 
     def over_numbers(self, x: Tensor, bins: Tensor) -> Tensor:
@@ -93,10 +90,31 @@ class Ramps:
             out[rows] = values.add_(offsets.index_select(0, of_piece)).view(-1, x.shape[1])
 
     def _from_origin(self, x: Tensor) -> Tensor:
-        return x.reshape(-1).to(torch.float64).sub_(self.origin)
+        return x.reshape(-1).to(torch.float64) - self.origin
+
+    def _search_for(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """The fastest search for numbers such as x."""
+        if x.device.type == 'cpu' and x.element_size() == 2 and x.numel() > ALL_OF_16_BITS:
+            return _Table(self._search, x.dtype)
+        cells = min(CELLS_PER_RAMP * len(self._starts), MOST_CELLS)
+        if x.device.type == 'cpu' and x.numel() > cells:
+            return _Cells(self._search, self._breaks, cells)
+        return self._search
 
     def _search(self, values: Tensor) -> Tensor:
+        values = values.to(self._breaks.dtype)
         return torch.bucketize(values, self._breaks, out_int32=True, right=True)
+
+
+class _Table:
+    """A search for each number that 16 bits can hold, and no other."""
+
+    def __init__(self, search: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
+        patterns = torch.arange(ALL_OF_16_BITS).sub_(ALL_OF_16_BITS // 2).to(torch.int16)
+        self._bins = search(patterns.view(dtype))
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return self._bins.index_select(0, values.view(torch.int16).int() + ALL_OF_16_BITS // 2)
 
 
 class _Cells:
@@ -106,8 +124,8 @@ class _Cells:
     have one bin, whatever the rounding; only those of the few other cells are searched for.
     """
 
-    def __init__(self, breaks: Tensor, cells: int) -> None:
-        self._breaks = breaks
+    def __init__(self, search: Callable[[Tensor], Tensor], breaks: Tensor, cells: int) -> None:
+        self._search = search
         self._last = cells + 3
         extent = (breaks[-1] - breaks[0]).clamp(min=1e-20)
         self._scale = cells / extent
@@ -115,14 +133,16 @@ class _Cells:
         counts = torch.bincount(self._cells(breaks), minlength=self._last + 1)
         self._bins = (counts.cumsum(0) - counts).int().masked_fill_(counts > 0, -1)
 
-    def search(self, values: Tensor) -> Tensor:
+    def __call__(self, values: Tensor) -> Tensor:
         bins = self._bins.index_select(0, self._cells(values))
-        open_ = (bins < 0).nonzero()[:, 0]
-        bins[open_] = torch.bucketize(values[open_], self._breaks, out_int32=True, right=True)
+        unknown = (bins < 0).nonzero()[:, 0]
+        bins[unknown] = self._search(values[unknown])
         return bins
 
     def _cells(self, values: Tensor) -> Tensor:
-        cells = (values * self._scale).add_(self._offset).clamp_(0, self._last)
+        cells = (
+            (values.to(self._scale.dtype) * self._scale).add_(self._offset).clamp_(0, self._last)
+        )
         return cells.int().clamp_(min=0)  # which NaN needs
 
 

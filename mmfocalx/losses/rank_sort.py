@@ -63,7 +63,7 @@ class RankSortLossX(DenseClsLoss):
     """
 
     quality_aware = True
-    whole_batch = True
+    needs_whole_batch = True
     stops_gradient_at = 'the ranks'
 
     def __init__(self, *, delta: float = 0.5, **kwargs: Any) -> None:
