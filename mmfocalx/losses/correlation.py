@@ -85,9 +85,8 @@ class CorrelationLossX(OuterLoss):
     def _added(self, batch: Batch) -> Tensor:
         """The 0-d term of the correlation."""
         x = batch.at_label(batch.x)
-        x = x.to(computed_in(x))
         positive = batch.positive_quality() > 0
-        p = torch.where(positive, self._probability(x), 0)
+        p = self._probability(torch.where(positive, x.to(computed_in(x)), 0.5))
         weight = quality = positive.to(p.dtype)
         if batch.quality is not None:
             quality = torch.where(positive, batch.quality.to(p.dtype), 0)
