@@ -9,7 +9,7 @@ from mmdet.models.losses import QualityFocalLoss
 from mmdet.utils import reduce_mean
 from torch import Tensor
 
-from mmfocalx.losses import DenseClsLoss, FocalDiceLossX, FocalEIoULossX
+from mmfocalx.losses import DenseClsLoss, FocalDiceLossX
 from mmfocalx.losses.checks import check_choice, wrong
 
 from ..targets import Positives, aligned_overlaps
@@ -34,8 +34,8 @@ class QualityAwareHead:
 
     Raises:
         ValueError: for an unknown ``quality`` or ``normalizer``, a ``loss_cls`` without
-            ``use_sigmoid``, or one that does not suit the head: of probabilities, of masks or
-            boxes, for another number of classes, or one that cannot take a quality.
+            ``use_sigmoid``, or one that does not suit the head: of probabilities, of masks,
+            for another number of classes, or one that cannot take a quality.
     """
 
     def __init__(
@@ -104,8 +104,12 @@ class QualityAwareHead:
 
 def _check_loss(loss: torch.nn.Module, config: dict[str, Any], channels: int) -> None:
     """Raise ValueError for a loss that no dense head can hand its scores to."""
-    if isinstance(loss, (FocalDiceLossX, FocalEIoULossX)):
-        wrong('loss_cls', f'a classification loss, which {type(loss).__name__} is not', config)
+    if isinstance(loss, FocalDiceLossX):
+        wrong(
+            'loss_cls',
+            'a classification loss, which FocalDiceLossX, a loss of masks, is not',
+            config,
+        )
     if not isinstance(loss, DenseClsLoss):
         return
     if loss.activated:
