@@ -21,7 +21,6 @@ from helpers.small_heads import METAS, SIZE, STRIDES, build
 from mmfocalx.losses.catalogue import classification_losses
 
 NUM_CLASSES = 3
-READ_VALUES_TODAY = {'EqualizedFocalLossX'}
 RETINA_IGNORING = dict(
     train_cfg=dict(
         assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, ignore_iof_thr=0.5),
@@ -53,15 +52,7 @@ def config_of(name):
     return classification_losses()[name].example_config(NUM_CLASSES)
 
 
-def losses():
-    for name in classification_losses():
-        marks = ()
-        if name in READ_VALUES_TODAY:
-            marks = pytest.mark.xfail(strict=True, reason='the loss reads values', raises=Exception)
-        yield pytest.param(name, marks=marks)
-
-
-@pytest.mark.parametrize('loss', losses())
+@pytest.mark.parametrize('loss', classification_losses())
 @pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
 def test_no_value_is_read(kind, loss):
     head = build(kind, loss_cls=config_of(loss))

@@ -57,14 +57,11 @@ def anchor_targets(
     """
     columns = columns_and_area(priors) if columns is None else columns
     boxes = [get_box_tensor(image.bboxes) for image in objects]
-    assigned, number = [], 1
-    for i, image_boxes in enumerate(boxes):
-        ignored_boxes = None
-        if ignored is not None and ignored[i] is not None:
-            ignored_boxes = get_box_tensor(ignored[i].bboxes)
-        assigned.append(assign(image_boxes, ignored_boxes, columns, outside[i], assigner, number))
-        number += len(image_boxes)
-    of_anchor = torch.stack(assigned)
+    ignored_boxes = [
+        None if image is None else get_box_tensor(image.bboxes)
+        for image in ignored or [None] * len(boxes)
+    ]
+    of_anchor = assign(boxes, ignored_boxes, columns, outside, assigner)
     is_positive = of_anchor > 0
     positives = Positives.of(is_positive.flatten())
 
