@@ -130,7 +130,10 @@ def test_equal_where_all_rows_are_at_hand(all_rows, settings, extra):
         assert_same(theirs, ours, random_batch(seed, ignore=True))
 
 
-@pytest.mark.parametrize('settings', ['defaults', 'one anchor of the best', 'ignored by boxes'])
+@pytest.mark.parametrize(
+    'settings',
+    ['defaults', 'one anchor of the best', 'no low-quality matches', 'ignored by boxes'],
+)
 def test_equal_in_pieces_of_one_object(monkeypatch, settings):
     monkeypatch.setitem(max_iou.PAIRS_AT_ONCE, 'cpu', 1)
     theirs, ours = pair(SETTINGS[settings], HEADS['border 5'])

@@ -68,7 +68,7 @@ class QualityAwareHead:
             )
 
     def cls_target(
-        self, labels: Tensor, positives: Positives, boxes: Tensor, target_boxes: Tensor
+        self, labels: Tensor, positives: Positives, boxes: Tensor | None, target_boxes: Tensor
     ) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
         """The target of the classification loss and the sum of its scores.
 
@@ -78,10 +78,10 @@ class QualityAwareHead:
         Args:
             labels: (N,) labels, background included.
             positives: which of them are positive, R rows of them at hand.
-            boxes: (R, 4) predicted boxes of the rows at hand, xyxy.
+            boxes: (R, 4) predicted boxes of the rows at hand, xyxy; None with quality 'none'.
             target_boxes: (R, 4) their target boxes, xyxy.
         """
-        if self.quality == 'none':
+        if self.quality == 'none' or boxes is None:
             return labels, positives.count
         overlaps = aligned_overlaps(boxes.detach().float(), target_boxes.float(), mode=self.quality)
         if self.quality == 'giou':

@@ -43,6 +43,7 @@ class _Targets(NamedTuple):
     priors: Tensor  # (R, 4)
     boxes: Tensor  # (R, 4)
     deltas: Tensor  # (R, 4)
+    box_weights: Tensor  # (R, 4)
     num_pos: float | Tensor
 
 
@@ -162,8 +163,13 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
 
     def _losses(self, scores: Tensor, deltas: Tensor, targets: _Targets) -> Losses:
         positives, num_pos = targets.positives, targets.num_pos
-        deltas_at_hand = deltas[positives.rows]
-        boxes = self._decode(targets.priors, deltas_at_hand.detach().float())
+        pred, box_targets = deltas[positives.rows], targets.deltas
+        boxes = None
+        if self.reg_decoded_bbox:
+            pred, box_targets = self._decode(targets.priors, pred.float()), targets.boxes
+            boxes = pred.detach()
+        elif self.quality != 'none':
+            boxes = self._decode(targets.priors, pred.detach().float())
         target, score_sum = self.cls_target(targets.labels, positives, boxes, targets.boxes)
         loss_cls = self.loss_cls(
             scores,
@@ -171,15 +177,8 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
             targets.label_weights,
             avg_factor=self.cls_avg_factor(num_pos, score_sum),
         )
-        pred, box_targets = deltas_at_hand, targets.deltas
-        if self.reg_decoded_bbox:
-            pred, box_targets = self._decode(targets.priors, deltas_at_hand), targets.boxes
         loss_bbox = box_loss(
-            self.loss_bbox,
-            pred,
-            positives.only(box_targets, 0),
-            positives.weight[:, None].expand(-1, 4),
-            num_pos,
+            self.loss_bbox, pred, positives.only(box_targets, 0), targets.box_weights, num_pos
         )
         # A prediction that is not finite shows in the loss, wherever it is, as in mmdet.
         return dict(loss_cls=loss_cls, loss_bbox=loss_bbox + 0 * deltas.sum(dtype=torch.float))
@@ -201,7 +200,8 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
         if not self.reg_decoded_bbox:
             deltas = encode_deltas(at_hand, found.boxes, self.bbox_coder)
         labels, label_weights, positives, boxes, num_pos = found
-        return _Targets(labels, label_weights, positives, at_hand, boxes, deltas, num_pos)
+        weights = positives.weight[:, None].expand(-1, 4)
+        return _Targets(labels, label_weights, positives, at_hand, boxes, deltas, weights, num_pos)
 
     def _targets_image_by_image(
         self,
@@ -213,7 +213,7 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
     ) -> _Targets:
         anchors, valid_flags = self.get_anchors(sizes, metas, device=device)
         *levels, num_pos = self.get_targets(anchors, valid_flags, objects, metas, ignored)
-        labels, label_weights, box_targets, _ = (
+        labels, label_weights, box_targets, box_weights = (
             torch.cat(level, dim=1).flatten(0, 1) for level in levels
         )
         positives = Positives.of((labels >= 0) & (labels < self.num_classes))
@@ -221,7 +221,8 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
         deltas = boxes = box_targets[positives.rows]
         if not self.reg_decoded_bbox:
             boxes = self._decode(priors, deltas)
-        return _Targets(labels, label_weights, positives, priors, boxes, deltas, num_pos)
+        weights = box_weights[positives.rows]
+        return _Targets(labels, label_weights, positives, priors, boxes, deltas, weights, num_pos)
 
     def _at_once(
         self,
