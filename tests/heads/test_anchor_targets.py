@@ -8,13 +8,14 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 
 pytest.importorskip('mmdet')
 
 from mmdet.structures.bbox import HorizontalBoxes
 
-from helpers.random_batches import random_batch
-from helpers.small_heads import FOCAL, RETINA, SIZE, STRIDES, build
+from helpers.random_batches import Batch, random_batch
+from helpers.small_heads import FOCAL, METAS, RETINA, SIZE, STRIDES, build
 from mmfocalx.models.targets import Positives, max_iou
 
 SIZES = [(SIZE // stride, SIZE // stride) for stride in STRIDES]
@@ -139,6 +140,26 @@ def test_equal_in_pieces_of_one_object(monkeypatch, settings):
     theirs, ours = pair(SETTINGS[settings], HEADS['border 5'])
     for seed in range(3000, 3000 + BATCHES):
         assert_same(theirs, ours, random_batch(seed, ignore=True))
+
+
+@pytest.mark.parametrize('pairs_at_once', [1, 1 << 17])
+def test_the_first_of_identical_objects_is_taken(monkeypatch, pairs_at_once):
+    monkeypatch.setitem(max_iou.PAIRS_AT_ONCE, 'cpu', pairs_at_once)
+    theirs, ours = pair(dict(match_low_quality=False))
+    boxes = theirs.prior_generator.grid_priors(SIZES, device='cpu')[0][[400, 400, 401, 400]]
+    image = InstanceData(bboxes=boxes, labels=torch.tensor([2, 0, 1, 1]))
+    batch = Batch([image], [METAS[0]], None)
+    assert_same(theirs, ours, batch)
+    assert targets_of(ours, batch)[0][0][0, 400] == 2
+
+
+def test_a_tiny_ignored_box():
+    """Its area counts down to 1e-6 square pixels."""
+    theirs, ours = pair(dict(ignore_iof_thr=0.5, ignore_wrt_candidates=False))
+    tiny = InstanceData(bboxes=torch.tensor([[50.0, 50.0, 50.02, 50.02]]))
+    batch = random_batch(1, images=1)._replace(ignored=[tiny])
+    assert_same(theirs, ours, batch)
+    assert any((level == 0).any() for level in targets_of(ours, batch)[1])
 
 
 @pytest.mark.parametrize('anchors', ['tensors', 'box types'])
