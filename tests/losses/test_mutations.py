@@ -21,7 +21,7 @@ from helpers.checks import (
     check_loss_weight,
     check_value,
 )
-from losses.test_standalone_losses import boxes
+from helpers.masks_and_boxes import boxes
 from mmfocalx.losses import base, batch
 from mmfocalx.losses.base import DenseClsLoss
 from mmfocalx.losses.one_pass.elementary import Elementary

@@ -29,7 +29,7 @@ from mmfocalx.losses import (
     VarifocalLossX,
     one_pass,
 )
-from mmfocalx.losses.one_pass import blocks
+from mmfocalx.losses.one_pass import autograd, blocks
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 LEAD = (37,)
@@ -201,8 +201,8 @@ def test_block_by_block(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = value_and_gradient(case, kwargs, batch, fused=False)
     for module in (one_pass, blocks):
         monkeypatch.setattr(module, 'BLOCK', 5 * CHANNELS)
-    spy = Mock(wraps=one_pass.blockwise)
-    monkeypatch.setattr(one_pass, 'blockwise', spy)
+    spy = Mock(wraps=autograd.blockwise)
+    monkeypatch.setattr(autograd, 'blockwise', spy)
     loss = case.build({**kwargs, 'fused': False})
     pred = batch.pred.clone().requires_grad_()
     value = loss(pred, batch.target, batch.weight)

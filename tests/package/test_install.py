@@ -86,6 +86,13 @@ def test_every_config_and_every_module_is_shipped(installed: Path) -> None:
     assert not [module for module in modules if not (installed / module).is_file()]
 
 
+def test_losses_have_their_values_where_they_are_installed(installed: Path, tmp_path: Path) -> None:
+    """The values derived by hand, outside the checkout."""
+    shutil.copy(ROOT / 'tests/losses/test_values_by_hand.py', tmp_path)
+    options = ['-q', '-p', 'no:cacheprovider']
+    assert 'passed' in run('-m', 'pytest', *options, '.', cwd=tmp_path, path=installed)
+
+
 def required(installed: Path, *extras: str) -> set[str]:
     """What pip installs with the package and these extras of it."""
     (metadata,) = installed.glob('mmfocalx-*.dist-info/METADATA')

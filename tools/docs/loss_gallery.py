@@ -25,10 +25,10 @@ from loss_curves import (
     curves,
     examples,
     losses_in,
-    registered_losses,
 )
 from loss_page import OVERVIEW, file_name, loss_page, settings_of
 from mmfocalx.compare.charts import COLOURS, STYLE
+from mmfocalx.losses.catalogue import classification_losses
 
 P_TICKS = {-6.907: '0.001', -4.595: '0.01', -2.197: '0.1', 0: '0.5', 2.197: '0.9', 4.595: '0.99',
            6.907: '0.999'}  # fmt: skip
@@ -151,7 +151,7 @@ def draw_config(path: Path, out: Path) -> list[Path]:
     if not found:
         raise ValueError(
             f'Expected argument `config` to be one with a classification loss of this package '
-            f'({", ".join(registered_losses())}), but found none in the model of {path}'
+            f'({", ".join(classification_losses())}), but found none in the model of {path}'
         )
     targets = []
     for name, config in found.items():
@@ -164,7 +164,7 @@ def draw_gallery(out: Path) -> list[Path]:
     """Draw every registered loss, all in one picture, and the page that shows them."""
     shown: dict[str, list[Curve]] = {}
     targets = []
-    for name in registered_losses():
+    for name in classification_losses():
         for title, config in examples(name).items():
             shown[title] = curves(config)
             targets.append(out / file_name(title))

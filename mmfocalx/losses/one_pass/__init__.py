@@ -1,10 +1,9 @@
 """Value and gradient of a reduced loss in one pass over the logits.
 
-On a CPU the pass keeps nothing but the gradient, of the size of the logits: compiled, it is one
-loop that reads each logit once; eager, it works through blocks of rows small enough for a cache. On
-an accelerator the value is one compiled kernel and the gradient, with the factor from upstream,
-another. Where nothing is compiled there, and everywhere where other derivatives are asked for, the
-formula runs as it stands. All of them run the loss's own ``entries``.
+The pass keeps nothing but the gradient, of the size of the logits. Compiled, it is one loop or one
+kernel that reads each logit once. On a CPU it can also run eager, through blocks of rows small
+enough for a cache. Elsewhere, and everywhere where other derivatives are asked for, the formula
+runs as it stands. All of them run the loss's own ``entries``.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from torch.autograd.forward_ad import unpack_dual
 
 from ..batch import Batch
 from ..precision import computed_in
-from .autograd import Pass, ValueAndGradient, ValueThenGradient, gradient_of
-from .blocks import BLOCK, blockwise
-from .compiled import Kernels, kernels_for
+from .autograd import ValueAndGradient, gradient_of
+from .blocks import BLOCK
+from .compiled import kernels_for
 from .elementary import ANY_ORDER
 from .summable import Summable
 
@@ -34,17 +33,20 @@ def scaled_sum(loss: Summable, batch: Batch, factor: float, divisor: float | Ten
         divisor: a number or a 0-d tensor.
     """
     x = batch.x
-    scale: float | Tensor = factor / divisor
+    scale: float | Tensor
     if isinstance(divisor, Tensor):
-        scale = factor / divisor.to(x.device, computed_in(x))
+        dtype = computed_in(x)
+        scale = torch.tensor(factor, dtype=dtype) / divisor.to(x.device, dtype)
+    else:
+        scale = factor / divisor
     statistics = loss.keeps_gradient_statistics(batch)
-    way = _way(loss, batch, statistics)
-    if way is not None and _only_x_is_trained(loss, batch, scale):
-        if not isinstance(scale, Tensor):
-            scale = x.new_full((), scale, dtype=computed_in(x))
-        if isinstance(way, Kernels):
-            return ValueThenGradient.apply(x, loss, batch, scale, statistics, way)
-        return ValueAndGradient.apply(x, loss, batch, scale, statistics, way)
+    if _only_x_is_trained(loss, batch, scale):
+        kernels = kernels_for(loss, batch)
+        in_blocks = x.device.type == 'cpu' and (x.numel() > BLOCK or statistics)
+        if len(x) > 1 and (kernels is not None or in_blocks):
+            if not isinstance(scale, Tensor):
+                scale = x.new_full((), scale, dtype=computed_in(x))
+            return ValueAndGradient.apply(x, loss, batch, scale, statistics, kernels)
     if statistics:
         gradient = gradient_of(
             lambda x: loss.entries(batch._replace(x=x), ANY_ORDER).sum() * scale, x
@@ -53,29 +55,13 @@ def scaled_sum(loss: Summable, batch: Batch, factor: float, divisor: float | Ten
     return loss.entries(batch, ANY_ORDER).sum() * scale
 
 
-def _way(loss: Summable, batch: Batch, statistics: bool) -> Pass | Kernels | None:
-    """How the loss is computed where its first derivative is all that is asked for.
-
-    Kernels are for :class:`ValueThenGradient`, a pass is for :class:`ValueAndGradient`, and None is
-    the formula as it stands.
-    """
-    x = batch.x
-    if x.shape[0] < 2 or x.device.type == 'meta':
-        return None
-    kernels = kernels_for(loss, batch)
-    if x.device.type != 'cpu':
-        return kernels
-    if kernels is not None:
-        return kernels.value_and_gradient
-    return blockwise if x.numel() > BLOCK or statistics else None
-
-
 def _only_x_is_trained(loss: Summable, batch: Batch, scale: float | Tensor) -> bool:
     """Whether the gradient by the predictions, and no other derivative, is asked for."""
     x = batch.x
     others = (scale, batch.weight, *loss.parameters())
     return (
         x.requires_grad
+        and x.device.type != 'meta'
         and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and type(x) in (Tensor, nn.Parameter)

@@ -1,4 +1,4 @@
-"""The pass as autograd sees it: its backward hands out what the pass has computed, or computes."""
+"""The pass as autograd sees it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..batch import Batch
 from .blocks import blockwise
 from .compiled import Kernels
 from .elementary import ANY_ORDER
+from .scaling import scaled
 from .summable import Summable
 
 Call = tuple[Summable, Batch, Tensor]
-Pass = Callable[[Summable, Batch, Tensor], tuple[Tensor, Tensor] | None]
 
 
 class ValueAndGradient(torch.autograd.Function):
-    """Both in forward: the way of a CPU, which is busy with arithmetic."""
+    """Both in forward; what backward is left to do is the factor from upstream."""
 
     @staticmethod
     def forward(
@@ -30,66 +30,34 @@ class ValueAndGradient(torch.autograd.Function):
         batch: Batch,
         scale: Tensor,
         statistics: bool,
-        run: Pass,
+        kernels: Kernels | None,
     ) -> Tensor:
         batch = batch._replace(x=x.detach())
         with _without_autocast(x):
-            total, ctx.gradient = run(loss, batch, scale) or blockwise(loss, batch, scale)
-            _remember(ctx, x, loss, batch, scale)
+            found = None if kernels is None else kernels.value_and_gradient(loss, batch, scale)
+            total, ctx.gradient = blockwise(loss, batch, scale) if found is None else found
+            ctx.save_for_backward(x)
+            ctx.call = loss.with_state_of_now(), batch, scale
             if statistics:
-                loss.update_gradient_statistics(loss.gradient_statistics(batch, ctx.gradient))
+                loss.update_gradient_statistics(_statistics(loss, batch, ctx.gradient, kernels))
         return total
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         gradient, ctx.gradient = ctx.gradient, None
+        (x,) = ctx.saved_tensors
         if gradient is None or torch.is_grad_enabled():
-            gradient = _plain_gradient(ctx.call, ctx.saved_tensors[0], grad_output)
-        elif grad_output != 1:
-            gradient.mul_(grad_output)
-        return gradient.to(ctx.saved_tensors[0].dtype), None, None, None, None, None
-
-
-class ValueThenGradient(torch.autograd.Function):
-    """The gradient in backward, with the factor from upstream: the way of an accelerator.
-
-    It is busy with memory; each of the two kernels reads the logits once.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        loss: Summable,
-        batch: Batch,
-        scale: Tensor,
-        statistics: bool,
-        kernels: Kernels,
-    ) -> Tensor:
-        batch, ctx.kernels = batch._replace(x=x.detach()), kernels
-        with _without_autocast(x):
-            sums = kernels.row_sums(loss, batch)
-            if sums is None:
-                sums = loss.entries(batch, ANY_ORDER)
-            total = sums.sum() * scale
-            _remember(ctx, x, loss, batch, scale)
-            if statistics:
-                found = kernels.statistics(loss, batch, scale)
-                if found is None:
-                    gradient = _plain_gradient(ctx.call, x, torch.ones_like(total))
-                    found = loss.gradient_statistics(batch, gradient)
-                loss.update_gradient_statistics(found)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        (x,), gradient = ctx.saved_tensors, None
-        if not torch.is_grad_enabled():
-            with _without_autocast(x):
-                gradient = ctx.kernels.gradient(*ctx.call, grad_output)
-        if gradient is None:
             gradient = _plain_gradient(ctx.call, x, grad_output)
+        else:
+            gradient = scaled(gradient, grad_output, x.dtype)
         return gradient, None, None, None, None, None
+
+
+def _statistics(loss: Summable, batch: Batch, gradient: Tensor, kernels: Kernels | None) -> Tensor:
+    found = None
+    if kernels is not None and batch.x.device.type != 'cpu':
+        found = kernels.statistics(loss, batch, gradient)
+    return loss.gradient_statistics(batch, gradient) if found is None else found
 
 
 def gradient_of(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -99,11 +67,6 @@ def gradient_of(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         return torch.autograd.grad(function(x), x)[0]
-
-
-def _remember(ctx: Any, x: Tensor, loss: Summable, batch: Batch, scale: Tensor) -> None:
-    ctx.save_for_backward(x)
-    ctx.call = loss.with_state_of_now(), batch, scale
 
 
 def _plain_gradient(call: Call, x: Tensor, grad_output: Tensor) -> Tensor:

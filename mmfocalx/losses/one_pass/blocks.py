@@ -17,9 +17,9 @@ BLOCK = 2**18
 
 
 def blockwise(loss: Summable, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Value and gradient, block by block."""
+    """Value and gradient, block by block; off the CPU in one."""
     x = batch.x
-    if x.numel() <= BLOCK:
+    if x.numel() <= BLOCK or x.device.type != 'cpu':
         return _of_a_block(loss, batch, scale)
     gradient = torch.empty_like(x, dtype=gradient_type(x), memory_format=torch.contiguous_format)
     sums = []

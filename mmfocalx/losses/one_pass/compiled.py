@@ -1,4 +1,4 @@
-"""The pass over the logits, compiled: one loop, or kernel, that reads each logit once."""
+"""The pass over the logits, compiled: one loop, or one kernel, that reads each logit once."""
 
 from __future__ import annotations
 
@@ -73,22 +73,15 @@ class Kernels:
         self, loss: Summable, batch: Batch, scale: Tensor
     ) -> tuple[Tensor, Tensor] | None:
         """The scaled sum of the entries and its gradient by the predictions."""
-        row_zeros = batch.x.new_zeros(len(batch.x), dtype=computed_in(batch.x))
-        return self._run(_value_and_gradient, loss, batch, scale, row_zeros)
+        if batch.x.device.type == 'cpu':
+            row_zeros = batch.x.new_zeros(len(batch.x), dtype=computed_in(batch.x))
+            return self._run(_value_and_gradient, loss, batch, scale, row_zeros)
+        found = self._run(_rows_and_gradient, loss, batch, scale)
+        return None if found is None else (found[0].sum(), found[1])
 
-    def row_sums(self, loss: Summable, batch: Batch) -> Tensor | None:
-        """(N,) sums of the entries of each row."""
-        return self._run(_row_sums, loss, batch)
-
-    def gradient(
-        self, loss: Summable, batch: Batch, scale: Tensor, upstream: Tensor
-    ) -> Tensor | None:
-        """(N, C) gradient of the scaled sum of the entries, of the predictions' type."""
-        return self._run(_gradient, loss, batch, scale, upstream)
-
-    def statistics(self, loss: Summable, batch: Batch, scale: Tensor) -> Tensor | None:
-        """What the loss's state takes of the gradient of the scaled sum."""
-        return self._run(_statistics, loss, batch, scale)
+    def statistics(self, loss: Summable, batch: Batch, gradient: Tensor) -> Tensor | None:
+        """What the loss's state takes of that gradient."""
+        return self._run(_statistics, loss, batch, gradient)
 
     def _run(
         self, function: Callable[..., Any], loss: Summable, batch: Batch, *others: Tensor
@@ -123,7 +116,7 @@ class Kernels:
 def _value_and_gradient(
     loss: Summable, batch: Batch, scale: Tensor, row_zeros: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The whole pass.
+    """The whole pass of a CPU.
 
     ``row_zeros`` are (N,) zeros that the compiler does not know to be zero. They keep the loops
     over rows and over classes apart: flattened to one loop, what the formula uses twice would not
@@ -139,21 +132,25 @@ def _value_and_gradient(
     return value, gradient.to(gradient_type(batch.x))
 
 
+def _rows_and_gradient(loss: Summable, batch: Batch, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The pass of an accelerator, one kernel; a compiled sum of all rows would be a slow one."""
+
+    def total(x: Tensor) -> tuple[Tensor, Tensor]:
+        rows = _row_sums(loss, batch._replace(x=x)) * scale
+        return rows.sum(), rows
+
+    x = batch.x.to(computed_in(batch.x))
+    gradient, rows = torch.func.grad(total, has_aux=True)(x)
+    return rows, gradient.to(gradient_type(batch.x))
+
+
 def _row_sums(loss: Summable, batch: Batch) -> Tensor:
     entries = loss.entries(batch, FIRST_ORDER)
     return entries if entries.ndim == 1 else entries.sum(dim=1)
 
 
-def _gradient(loss: Summable, batch: Batch, scale: Tensor, upstream: Tensor) -> Tensor:
-    def total(x: Tensor) -> Tensor:
-        return (_row_sums(loss, batch._replace(x=x)) * (scale * upstream)).sum()
-
-    return torch.func.grad(total)(batch.x.to(computed_in(batch.x))).to(batch.x.dtype)
-
-
-def _statistics(loss: Summable, batch: Batch, scale: Tensor) -> Tensor:
-    batch = batch._replace(x=batch.x.to(computed_in(batch.x)))
-    return loss.gradient_statistics(batch, _gradient(loss, batch, scale, torch.ones_like(scale)))
+def _statistics(loss: Summable, batch: Batch, gradient: Tensor) -> Tensor:
+    return loss.gradient_statistics(batch, gradient)
 
 
 def _compile(
