@@ -13,6 +13,8 @@ from mmengine.dist import get_world_size
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from mmfocalx.losses import DenseClsLoss
+
 from ..targets import (
     AnchorTargets,
     BatchedTargetsHead,
@@ -54,7 +56,7 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
     The targets of all images are computed at once where the assigner is a ``MaxIoUAssigner``
     (without ``perm_repeat_gt_cfg``; ``gpu_assign_thr`` has no effect, since the memory is bounded
     anyway), the sampler a ``PseudoSampler``, the coder a ``DeltaXYWHBBoxCoder`` and the boxes are
-    horizontal. The losses are then computed once for all levels.
+    horizontal. Losses of this package, and losses of a quality, see all levels in one call.
 
     With softmax, the bias of the background channel starts so that every anchor is background
     with probability 0.99 (Lin et al. 2017, https://arxiv.org/abs/1708.02002, section 3.3).
@@ -80,9 +82,8 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
         replaced = overridden(
             self, RetinaHeadX, ('get_anchors', 'get_targets', '_get_targets_single')
         )
-        return (
-            replaced or uncovered_anchor_settings(self) or uncovered_boxes(objects, box_types=True)
-        )
+        replaced = replaced or uncovered_anchor_settings(self)
+        return replaced or uncovered_boxes(objects, box_types=True)
 
     def get_targets(
         self,
@@ -99,13 +100,9 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
         The arguments and what is returned are those of mmdet's ``AnchorHead``; the number of
         positives is a tensor. Sampling results come of mmdet's own way, image by image.
         """
-        same_anchors = all(levels is anchor_list[0] for levels in anchor_list)
-        if (
-            unmap_outputs
-            and not return_sampling_results
-            and same_anchors
-            and self.takes_batch(batch_gt_instances)
-        ):
+        covered = unmap_outputs and not return_sampling_results
+        covered = covered and all(levels is anchor_list[0] for levels in anchor_list)
+        if covered and self.takes_batch(batch_gt_instances):
             priors = get_box_tensor(cat_boxes(anchor_list[0]))
             border = self.train_cfg['allowed_border']
             outside = [
@@ -155,13 +152,10 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
             return super().loss_by_feat(cls_scores, bbox_preds, *batch)
         else:
             targets = self._targets_image_by_image(sizes, cls_scores[0].device, *batch)
-        return self._losses(
-            _flatten(cls_scores, self.cls_out_channels),
-            _flatten(bbox_preds, self.bbox_coder.encode_size),
-            targets,
-        )
+        deltas = _flatten(bbox_preds, self.bbox_coder.encode_size)
+        return self._losses(cls_scores, deltas, targets)
 
-    def _losses(self, scores: Tensor, deltas: Tensor, targets: _Targets) -> Losses:
+    def _losses(self, cls_scores: list[Tensor], deltas: Tensor, targets: _Targets) -> Losses:
         positives, num_pos = targets.positives, targets.num_pos
         pred, box_targets = deltas[positives.rows], targets.deltas
         boxes = None
@@ -171,17 +165,39 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
         elif self.quality != 'none':
             boxes = self._decode(targets.priors, pred.detach().float())
         target, score_sum = self.cls_target(targets.labels, positives, boxes, targets.boxes)
-        loss_cls = self.loss_cls(
-            scores,
-            target,
-            targets.label_weights,
-            avg_factor=self.cls_avg_factor(num_pos, score_sum),
-        )
+        avg_factor = self.cls_avg_factor(num_pos, score_sum)
+        loss_cls = self._loss_cls(cls_scores, target, targets.label_weights, avg_factor)
         loss_bbox = box_loss(
             self.loss_bbox, pred, positives.only(box_targets, 0), targets.box_weights, num_pos
         )
         # A prediction that is not finite shows in the loss, wherever it is, as in mmdet.
         return dict(loss_cls=loss_cls, loss_bbox=loss_bbox + 0 * deltas.sum(dtype=torch.float))
+
+    def _loss_cls(
+        self,
+        cls_scores: list[Tensor],
+        target: Tensor | tuple[Tensor, Tensor],
+        weights: Tensor,
+        avg_factor: float | Tensor,
+    ) -> Tensor | list[Tensor]:
+        """The loss of all levels at once; of each level, as in mmdet, for other losses on labels.
+
+        mmdet's losses on labels take longer for one large call than for a few small ones.
+        """
+        channels = self.cls_out_channels
+        if isinstance(self.loss_cls, DenseClsLoss) or isinstance(target, tuple):
+            scores = _flatten(cls_scores, channels)
+            return self.loss_cls(scores, target, weights, avg_factor=avg_factor)
+        levels = [_flatten([level], channels) for level in cls_scores]
+        images = len(cls_scores[0])
+        sizes = [len(level) // images for level in levels]
+        labels, label_weights = (
+            values.view(images, -1).split(sizes, dim=1) for values in (target, weights)
+        )
+        return [
+            self.loss_cls(scores, of_level.flatten(), its.flatten(), avg_factor=avg_factor)
+            for scores, of_level, its in zip(levels, labels, label_weights, strict=True)
+        ]
 
     def _batched_targets(
         self,
@@ -277,6 +293,5 @@ def _repeated(priors: Tensor, images: int, positives: Positives) -> Tensor:
 
 def _flatten(levels: list[Tensor], channels: int) -> Tensor:
     """(B, A * channels, H, W) per level to (B * anchors of all levels, channels)."""
-    return torch.cat(
-        [level.permute(0, 2, 3, 1).reshape(len(level), -1, channels) for level in levels], dim=1
-    ).flatten(0, 1)
+    flat = [level.permute(0, 2, 3, 1).reshape(len(level), -1, channels) for level in levels]
+    return (flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)).flatten(0, 1)
