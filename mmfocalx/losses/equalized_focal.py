@@ -105,12 +105,14 @@ class EqualizedFocalLossX(DenseClsLoss):
     def keeps_gradient_statistics(self, batch: Batch) -> bool:
         return self.training and batch.x.requires_grad and torch.is_grad_enabled()
 
+    @torch.no_grad()
     def gradient_statistics(self, batch: Batch, gradient: Tensor) -> Tensor:
         if self.activated:  # the state is made of gradients by logits
             p = batch.x.clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS)
             gradient = gradient * (p * (1 - p))
         return class_sums(gradient, batch).to(self.pos_grad.dtype)
 
+    @torch.no_grad()
     def update_gradient_statistics(self, statistics: Tensor) -> None:
         all_reduce(statistics)
         statistics = torch.where(statistics.isfinite().all(), statistics, 0)
