@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from helpers import rank_sort_by_hand
 from helpers.checks import assert_refused
@@ -358,6 +360,18 @@ def test_is_faster_than_a_loop_over_the_positives() -> None:
         lambda: rank_sort_by_hand.with_tensors(pred[positive], q, pred[~positive], loss.delta)
     )
     assert seconds(lambda: of_loss(loss, pred, (labels, quality))) < loop / 4
+
+
+@pytest.mark.parametrize('positives', [50, 2000])
+def test_memory_does_not_grow_with_the_positives(positives: int) -> None:
+    """At most three times the logits, of which the gradient is one."""
+    pred, labels, quality = random_batch(60_000, positives, dtype=torch.float32, classes=80)
+    pred.requires_grad_()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        RankSortLossX()(pred, (labels, quality)).backward()
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == '[memory]']
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    assert max(accumulate(changes)) <= 3 * pred.numel() * pred.element_size()
 
 
 # -- sums of ramps --------------------------------------------------------------------------------
