@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 
 from benchmark.peers import EAGER, FLOOR, OURS, PARTS
 from benchmark.records import Record
-from mmfocalx.compare.charts import COLOURS, MARKERS, STYLE, plain_log_scale
+from mmfocalx.plotting import COLOURS, GREY, MARKERS, STYLE, log_scale
 
 Lines = Mapping[str, Sequence[tuple[int, float]]]
 DPI = 110
-GREY = '#4a525c'
 
 
 def draw_charts(times: Sequence[Record], memory: Sequence[Record], folder: Path) -> dict[str, str]:
@@ -96,7 +95,7 @@ def _plot(axes: Axes, lines: Lines, unit: str) -> None:
             style |= {'linestyle': (0, (4, 1.5))}
         axes.plot(*zip(*points, strict=True), label=name, **style)
     axes.set_xscale('log')
-    plain_log_scale(axes)
+    log_scale(axes)
     axes.set_xlabel('N x C')
     axes.set_ylabel(unit)
     axes.legend(loc='center left', bbox_to_anchor=(1.01, 0.5))

@@ -31,14 +31,19 @@ def run(*arguments: object) -> None:
 
 def draw_curve(work_dir: Path) -> Path:
     """The training losses and the mAP of val against the epoch."""
-    from mmfocalx.compare.curves import training_curves
+    from mmfocalx.compare.logs import training_curves
+    from mmfocalx.plotting import COLOURS, MARKERS
 
     losses, maps = training_curves(work_dir)
     figure, axes = plt.subplots(figsize=(6, 3.4), layout='constrained')
-    axes.plot(list(losses), list(losses.values()), color='#0072B2', marker='o', label='train loss')
+    axes.plot(
+        list(losses), list(losses.values()), color=COLOURS[0], marker=MARKERS[0], label='train loss'
+    )
     axes.set(xlabel='epoch', ylabel='train loss', ylim=(0, None))
     scores = axes.twinx()
-    scores.plot(list(maps), list(maps.values()), color='#D55E00', marker='s', label='val mAP')
+    scores.plot(
+        list(maps), list(maps.values()), color=COLOURS[1], marker=MARKERS[1], label='val mAP'
+    )
     scores.set(ylabel='val mAP (%)', ylim=(0, 100))
     figure.legend(loc='outside upper center', ncols=2, frameon=False)
     return save(figure, work_dir / 'curve.png')

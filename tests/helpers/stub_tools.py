@@ -13,7 +13,6 @@ TRAIN = """
 import os, pathlib, runpy, sys, time
 config = runpy.run_path(sys.argv[1])
 work_dir = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
-assert '--resume' in sys.argv
 seed, step, mood = config['randomness']['seed'], config['step'], config['mood']
 with (work_dir / 'starts.txt').open('a') as file:
     print(os.getpid(), os.environ.get('OMP_NUM_THREADS'), file=file)

@@ -28,7 +28,7 @@ from loss_curves import (
     registered_losses,
 )
 from loss_page import OVERVIEW, file_name, loss_page, settings_of
-from mmfocalx.compare.charts import COLOURS, STYLE
+from mmfocalx.plotting import AXIS_GREY, COLOURS, GREY, STYLE
 
 P_TICKS = {-6.907: '0.001', -4.595: '0.01', -2.197: '0.1', 0: '0.5', 2.197: '0.9', 4.595: '0.99',
            6.907: '0.999'}  # fmt: skip
@@ -36,7 +36,7 @@ VALUE_TICKS = (0, 0.001, 0.01, 0.1, 1, 10)
 GRADIENT_TICKS = (-1, -0.1, -0.01, -0.001, 0, 0.001, 0.01, 0.1, 1)
 VALUE_LIMITS = (-2e-5, 30)
 GRADIENT_LIMITS = (-10, 10)
-NEGATIVE_COLOUR, GREY = '#000000', '#4a525c'
+NEGATIVE_COLOUR = '#000000'
 BCE_STYLE: dict[str, Any] = {'linestyle': (0, (4, 2)), 'linewidth': 1.1, 'alpha': 0.75}
 OVERVIEW_COLUMNS = 4
 DPI = 100
@@ -128,7 +128,7 @@ def scale(axes: Axes, signed: bool) -> None:
     axes.set_xlim(LOGITS[0], LOGITS[-1])
     axes.set_xticks(list(P_TICKS), list(P_TICKS.values()))
     if signed:
-        axes.axhline(0, color='#8a929c', linewidth=0.8, zorder=0.5)
+        axes.axhline(0, color=AXIS_GREY, linewidth=0.8, zorder=0.5)
 
 
 def save(plot: Callable[[Figure], None], size: tuple[float, float], target: Path) -> None:
