@@ -20,12 +20,13 @@ from mmfocalx.compare.comparison import (
     RunNumbers,
     Variant,
 )
-from mmfocalx.compare.evaluation import Evaluation, ground_truth
+from mmfocalx.compare.annotations import contents, ground_truth
+from mmfocalx.compare.evaluation import Evaluation
 from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.intervals import Difference, over_images, over_seeds, spread_of
 from mmfocalx.compare.logs import training_curves
 from mmfocalx.compare.notes import notes_of
-from mmfocalx.compare.resolved_config import SplitData, annotation_files, count_objects, split_data
+from mmfocalx.compare.resolved_config import SplitData, annotation_files, split_data
 from mmfocalx.compare.runs import Outcome, Run
 
 LEVELS = {'mAP': slice(None), 'AP50': slice(0, 1), 'AP75': slice(5, 6)}
@@ -67,7 +68,8 @@ def build(
         runs = [run for run in plan if subjects.get(run) == subject]
         group = _group(subject, runs, evaluations, gaps)
         if not comparison.groups and plan[0] not in subjects:
-            group.baseline = None  # the config that was to be it cannot be read
+            group.baseline = None
+            group.expected_baseline = plan[0].name  # which cannot be read
         _measure_differences(group, gaps)
         comparison.groups.append(group)
     for result in comparison.results:
@@ -104,7 +106,8 @@ def _group(
     for name, label in zip(names, distinct_parts(names), strict=True):
         own = [evaluations[run] for run in runs if run.name == name and run in evaluations]
         variants.append(_variant(name, label, own, gaps) if own else Variant(name, label))
-    group = Group(subject.detector, subject.annotations, variants)
+    group = Group(subject.detector, subject.annotations, subject.classes, variants)
+    group.expected_baseline = names[0]
     group.baseline = variants[0] if variants[0].evaluations else None
     with gaps.part('number of images'):
         group.num_images = len(ground_truth(group.annotations).get_img_ids())
@@ -196,13 +199,13 @@ def _class_counts(group: Group, run: Run) -> tuple[dict[str, int], str]:
     counts: dict[str, int] = {}
     try:
         for path in annotation_files(run.settings, 'train'):
-            for name, number in count_objects(path)[0].items():
+            for name, number in contents(path).counts.items():
                 counts[name] = counts.get(name, 0) + number
-    except (OSError, ValueError, KeyError, TypeError):  # no COCO JSON
+    except (OSError, ValueError):  # no COCO JSON
         counts = {}
     if counts:
         return counts, 'training'
-    return count_objects(Path(group.annotations))[0], 'the tested split'
+    return contents(Path(group.annotations)).counts, 'the tested split'
 
 
 def distinct_parts(names: Sequence[str]) -> list[str]:

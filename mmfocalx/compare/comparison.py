@@ -103,9 +103,11 @@ class Group:
     Attributes:
         detector: Type of the model.
         annotations: The annotation file.
+        classes: What the detector tells apart; empty where the data set's own classes hold.
         variants: The configs in the order given.
         baseline: What the others are measured against: the first config given, or None if it has
             no finished seed.
+        expected_baseline: The name of the first config given.
         num_images: Images of the annotation file.
         class_names: Those with objects, the most frequent in ``class_counts`` first.
         class_counts: Objects of each class.
@@ -116,8 +118,10 @@ class Group:
 
     detector: str
     annotations: str
+    classes: tuple[str, ...]
     variants: list[Variant]
     baseline: Variant | None = None
+    expected_baseline: str = ''
     num_images: int = 0
     class_names: list[str] = field(default_factory=list)
     class_counts: dict[str, int] = field(default_factory=dict)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from mmfocalx.compare.annotations import can_be_drawn, ground_truth
 from mmfocalx.compare.comparison import Group
-from mmfocalx.compare.evaluation import Evaluation, ground_truth
+from mmfocalx.compare.evaluation import Evaluation
 from mmfocalx.evaluation.matching import iou
 
 RIGHT, WRONG, MISSED = '#3ddc84', '#ff5a4d', '#ffd400'
@@ -111,7 +112,7 @@ def drawn(run: Evaluation, image_id: int, path: Path) -> str:
     objects = [
         annotation
         for annotation in truth.load_anns(truth.get_ann_ids(img_ids=[image_id]))
-        if can_be_drawn(annotation.get('bbox')) and annotation['category_id'] in names
+        if can_be_drawn(annotation['bbox'])
     ]
     taken: set[int] = set()
     for row in found[np.argsort(-found[:, 5], kind='stable')]:
@@ -131,13 +132,6 @@ def drawn(run: Evaluation, image_id: int, path: Path) -> str:
     buffer = io.BytesIO()
     canvas.save(buffer, 'JPEG', quality=78, optimize=True)
     return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()
-
-
-def can_be_drawn(box: Any) -> bool:
-    """Whether x, y, width and height are finite numbers, the last two not negative."""
-    if not isinstance(box, (list, tuple, np.ndarray)) or len(box) != 4:
-        return False
-    return bool(np.isfinite(box).all()) and min(box[2], box[3]) >= 0
 
 
 def _match(row: NDArray[np.float64], objects: list[dict[str, Any]], taken: set[int]) -> int | None:

@@ -5,11 +5,10 @@ Each run is judged once: the evaluation is stored beside the run's result.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,11 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
+from mmfocalx.compare.annotations import ground_truth
+from mmfocalx.compare.identity import changes, file_hash
 from mmfocalx.compare.intervals import MATCH_LEVELS, image_weights, resampled_ap
 from mmfocalx.compare.runs import Outcome, Run
-from mmfocalx.evaluation.matching import ClassMatches, match, read_annotations
+from mmfocalx.evaluation.matching import ClassMatches, match
 from mmfocalx.evaluation.metric import score_quality
 from mmfocalx.files import whole
 from mmfocalx.version import __version__
@@ -77,19 +78,20 @@ class Evaluation:
         }
 
 
-@lru_cache(maxsize=4)
-def ground_truth(annotations: str) -> COCO:
-    """An annotation file, read once."""
-    return read_annotations(annotations)
-
-
 def judge(outcome: Outcome) -> Evaluation:
-    """:func:`evaluate`, unless that was done for the same detections and annotations before."""
+    """:func:`evaluate`, unless that was done for the same detections and annotations before.
+
+    Raises:
+        ValueError: If there is no result, or its data are not those that were tested on.
+    """
     result = result_of(outcome)
     folder = outcome.run.result_file.parent
+    tested = result['identity']['testing']
+    found = changes(tested, {path: file_hash(Path(path)) for path in tested})
+    if found:
+        raise ValueError(f'since the test, {"; ".join(found)}')
     stored = folder / 'judged.npz'
-    files = folder / result['predictions'], Path(result['annotations'])
-    key = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    key = [file_hash(folder / result['predictions']), *tested.values()]
     key += [__version__, version('hotcoco'), str(REPLICATES)]
     try:
         fields = _read(stored, key)
@@ -98,7 +100,8 @@ def judge(outcome: Outcome) -> Evaluation:
     if fields is not None:
         return Evaluation(outcome.run, result, **fields)
     evaluation = evaluate(outcome)
-    _write(stored, key, evaluation)
+    with suppress(OSError):  # a full disk: the next call judges again
+        _write(stored, key, evaluation)
     return evaluation
 
 
@@ -106,7 +109,7 @@ def evaluate(outcome: Outcome) -> Evaluation:
     """Judge the detections of a run that has a result."""
     run, result = outcome.run, result_of(outcome)
     truth = ground_truth(result['annotations'])
-    found = json.loads((run.result_file.parent / result['predictions']).read_text())
+    found = json.loads((run.result_file.parent / result['predictions']).read_text(encoding='utf-8'))
     detections = np.array(
         [(d['image_id'], *d['bbox'], d['score'], d['category_id']) for d in found], dtype=np.float64
     ).reshape(-1, 7)

@@ -57,7 +57,7 @@ def _summary(comparison: Comparison) -> str:
 
 def _differences(group: Group) -> str:
     if group.baseline is None:
-        return f'No differences: the baseline `{group.variants[0].name}` has no finished run.'
+        return f'No differences: the baseline `{group.expected_baseline}` has no finished run.'
     rows = [
         [
             variant.name,

@@ -156,18 +156,3 @@ def split_data(config: Config, split: str) -> SplitData:
 
 def _absolute(dataset: Any, name: str) -> Path:
     return (Path(dataset.get('data_root') or '') / name).resolve()
-
-
-def count_objects(path: Path) -> tuple[dict[str, int], int]:
-    """Objects of each class in a COCO annotation file, and how many are of an unknown category."""
-    content = json.loads(path.read_text(encoding='utf-8'))
-    names = {category['id']: category['name'] for category in content['categories']}
-    counts = dict.fromkeys(names.values(), 0)
-    unknown = 0
-    for annotation in content['annotations']:
-        name = names.get(annotation.get('category_id'))
-        if name is None:
-            unknown += 1
-        else:
-            counts[name] += 1
-    return counts, unknown

@@ -97,6 +97,7 @@ class Run:
         Raises:
             ChangedRunError: If they differ, or it cannot be known.
         """
+        now = self.identity
         try:
             state = read_json(self.work_dir / 'state.json')
         except ValueError as error:
@@ -109,7 +110,7 @@ class Run:
                 f'{self.work_dir} does not say what it was trained with: its state.json is missing '
                 'or was written by an older version'
             )
-        found = changes(before, self.identity, needed=not self.trained)
+        found = changes(before, now, needed=not self.trained)
         if found:
             raise ChangedRunError(
                 f'{self.config} seed {self.seed} is not what {self.work_dir} was started with: '

@@ -22,6 +22,7 @@ from mmfocalx.compare.comparison import AP_KINDS, Comparison
 from mmfocalx.compare.detections import image_errors
 from mmfocalx.compare.evaluation import Evaluation, evaluate, judge
 from mmfocalx.compare.html import html_report
+from mmfocalx.compare.identity import file_hash
 from mmfocalx.compare.intervals import (
     Difference,
     Interval,
@@ -65,6 +66,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
     root = tmp_path_factory.mktemp('results')
     data = tiny_detection.write_dataset(root / 'data', images=14)
     truth = json.loads((data / 'annotations.json').read_text())
+    annotations = data / 'annotations.json'
+    testing = {str(annotations): file_hash(annotations)}
     made = []
     for k, name in enumerate(('net_focal_1x', 'net_<quality>_1x')):
         config = stub_tools.write_config(root / f'{name}.py', data, step=k)
@@ -76,7 +79,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
             result = dict(
                 name=name, seed=seed, split='val', annotations=str(data / 'annotations.json'),
                 images=str(data / 'images'), predictions='found.json', train_seconds=100.0 + seed,
-                peak_rss_mb=500.0, iterations=40, versions={'torch': '2'},
+                identity=dict(testing=testing), peak_rss_mb=500.0, iterations=40, versions={'torch': '2'},
                 metrics={f'coco/bbox_mAP{s}': 0.5 for s in ('', '_50', '_75')},
             )  # fmt: skip
             logs = run.work_dir / '1' / 'vis_data'
