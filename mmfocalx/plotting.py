@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from string import ascii_letters, ascii_lowercase, ascii_uppercase
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import ArrayLike
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#8C6D31')
 """Okabe and Ito's, distinct for colour-blind readers too."""
@@ -40,19 +43,33 @@ class LineStyle(NamedTuple):
     marker: str | Path
     symbol: str
 
+    def mark(self, axes: Axes, x: ArrayLike, y: ArrayLike, size: float = 6) -> None:
+        """Draw the markers of points; letters on white, so that lines leave them legible."""
+        if isinstance(self.marker, Path):
+            axes.plot(x, y, linestyle='', marker='o', markersize=1.15 * size, color='white')
+        axes.plot(x, y, linestyle='', marker=self.marker, markersize=size, color=self.colour,
+                  markeredgewidth=0)  # fmt: skip
+
 
 def line_styles(number: int) -> list[LineStyle]:
-    """So many different styles; more than there are shapes have their numbers as markers."""
+    """So many different styles; the markers are letters where there are too few shapes.
+
+    Raises:
+        ValueError: If there are too few letters, too.
+    """
     if number <= len(MARKERS):
         return [LineStyle(*style) for style in zip(COLOURS, MARKERS, SYMBOLS, strict=True)][:number]
+    if number > len(ascii_letters):
+        raise ValueError(f'{number} lines cannot be told apart; at most {len(ascii_letters)} can')
+    letters = (ascii_uppercase + ascii_lowercase)[:number]
     return [
-        LineStyle(COLOURS[k % len(COLOURS)], _number_marker(k + 1), str(k + 1))
-        for k in range(number)
+        LineStyle(COLOURS[k % len(COLOURS)], _letter_marker(letter), letter)
+        for k, letter in enumerate(letters)
     ]
 
 
-def _number_marker(number: int) -> Path:
-    outline = TextPath((0, 0), str(number), size=1)
+def _letter_marker(letter: str) -> Path:
+    outline = TextPath((0, 0), letter, size=1, prop=FontProperties(weight='bold'))
     box = outline.get_extents()
     middle = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
     return Path(outline.vertices - middle, outline.codes)

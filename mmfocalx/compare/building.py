@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmfocalx.compare.annotations import contents, ground_truth
 from mmfocalx.compare.comparison import (
     AP_KINDS,
     QUALITY,
@@ -20,7 +21,6 @@ from mmfocalx.compare.comparison import (
     RunNumbers,
     Variant,
 )
-from mmfocalx.compare.annotations import contents, ground_truth
 from mmfocalx.compare.evaluation import Evaluation
 from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.intervals import Difference, over_images, over_seeds, spread_of
@@ -139,6 +139,11 @@ def _variant(name: str, label: str, evaluations: list[Evaluation], gaps: Gaps) -
             variant.class_ap[label] = spread_of(
                 [100 * e.class_ap.get(label, np.nan) for e in evaluations]
             )
+        variant.never_found = [
+            label
+            for label in variant.class_ap
+            if not any((e.matches[label].ious[0] > 0).any() for e in evaluations)
+        ]
     with gaps.part(f'score quality of {name}'):
         for key, about in QUALITY.items():
             variant.quality[key] = spread_of([about.factor * e.quality[key] for e in evaluations])

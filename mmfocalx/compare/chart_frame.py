@@ -1,23 +1,21 @@
-"""What the charts of a report share: size, legend, lines and rows."""
+"""What the charts of a report share: size, lines and rows. The page has one key for all."""
 
 from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Callable
-from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from mmfocalx.compare.comparison import Group, Variant
 from mmfocalx.plotting import GRID_GREY, STYLE, LineStyle, line_styles
 
 WIDTH = 4.6
-_LEGEND_WIDTH = 34
 
 
 def draw(plot: Callable[[Figure], None], height: float = 3.1) -> str:
@@ -37,31 +35,19 @@ def styled(group: Group) -> list[tuple[Variant, LineStyle]]:
     return [(variant, style) for variant, style in pairs if variant.evaluations]
 
 
-def legend_columns(group: Group) -> int:
-    """As many as there is room for."""
-    longest = max(len(variant.label) for variant in group.finished)
-    return 2 if longest <= _LEGEND_WIDTH - 2 and len(group.finished) > 1 else 1
-
-
-def legend_height(group: Group) -> float:
-    """Inches that the legend takes beyond two lines."""
-    lines = math.ceil(len(group.finished) / legend_columns(group))
-    return 0.17 * max(0, lines - 2)
-
-
-def legend(axes: Axes, group: Group) -> None:
-    """A legend above the axes."""
-    axes.legend(loc='lower left', bbox_to_anchor=(0, 1.01), ncols=legend_columns(group),
-                borderaxespad=0, handlelength=1.6, columnspacing=1.2)  # fmt: skip
-
-
 def line(
-    axes: Axes, x: NDArray[Any], y: NDArray[Any], style: LineStyle, label: str,
-    spacing: int = 1, start: int = 0,
-) -> None:  # fmt: skip
+    axes: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    style: LineStyle,
+    spacing: int = 1,
+    start: int = 0,
+) -> None:
     """A line with markers, at every ``spacing``-th point."""
-    axes.plot(x, y, color=style.colour, marker=style.marker, markersize=5, label=label,
-              markevery=(start % max(1, min(spacing, len(x) or 1)), spacing))  # fmt: skip
+    x, y = np.asarray(x), np.asarray(y)
+    axes.plot(x, y, color=style.colour)
+    first = start % spacing if start % spacing < len(x) else 0
+    style.mark(axes, x[first::spacing], y[first::spacing])
 
 
 def rows(axes: Axes, labels: list[str]) -> None:

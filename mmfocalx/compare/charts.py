@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from mmfocalx.compare.chart_frame import (
     draw,
-    legend,
-    legend_height,
     line,
     offset,
     rows,
@@ -24,8 +22,7 @@ from mmfocalx.compare.evaluation import TIDE_ERRORS
 from mmfocalx.compare.intervals import IOU_THRESHOLDS
 from mmfocalx.plotting import AXIS_GREY, GREY, log_scale, wrapped
 
-MOST_CLASSES = 20
-_LABEL_WIDTH = 22
+_LABEL_WIDTH = 30
 
 
 class Chart(NamedTuple):
@@ -62,13 +59,14 @@ def charts_of(group: Group) -> Iterator[Chart]:
     yield Chart(
         'Training loss', 'Losses of different formulas are not comparable in height.', loss_chart
     )
-    shown = ''
-    if len(group.class_names) > MOST_CLASSES:
-        shown = f' The {MOST_CLASSES} of {len(group.class_names)} classes that differ most.'
+    shown, all_classes = len(classes_to_show(group)), len(group.class_names)
+    which = (
+        f' The {shown} of {all_classes} classes that differ most.' if shown < all_classes else ''
+    )
     yield Chart(
         'AP of each class',
         'Mean and range over the seeds; the most frequent class first; in brackets the objects in '
-        f'{group.counted_in}.{shown}',
+        f'{group.counted_in}.{which}',
         class_chart,
     )
     for level, threshold in ((0, '0.5'), (5, '0.75')):
@@ -109,13 +107,12 @@ def difference_chart(group: Group) -> str:
                       linestyle=(0, (2, 1.5)))  # fmt: skip
             axes.plot([images.low, images.high], [row - 0.14] * 2, color=style.colour, linewidth=4,
                       alpha=0.55, solid_capstyle='butt')  # fmt: skip
-            axes.plot(images.difference, row, marker=style.marker, color=style.colour,
-                      markersize=7)  # fmt: skip
+            style.mark(axes, [images.difference], [row], size=7)
         rows(axes, labels)
         baseline = group.baseline.label if group.baseline else ''
-        axes.set_xlabel(wrapped(f'mAP minus that of {baseline} (points)', 45))
+        axes.set_xlabel(wrapped(f'mAP minus that of {baseline} (points)', 32))
 
-    return draw(plot, 1.0 + sum(0.28 + 0.14 * label.count('\n') + 0.14 for label in labels))
+    return draw(plot, 0.8 + sum(0.34 + 0.12 * label.count('\n') for label in labels))
 
 
 def map_chart(group: Group) -> str:
@@ -140,31 +137,40 @@ def curve_chart(group: Group, which: str, title: str) -> str:
                           linewidth=0.8)  # fmt: skip
             shared = sorted(set.intersection(*map(set, found))) if found else []
             means = [np.mean([curve[epoch] for curve in found]) for epoch in shared]
-            line(axes, np.array(shared), np.array(means), style, variant.label,
-                 max(1, len(shared) // 6), k)  # fmt: skip
+            line(axes, shared, means, style, max(1, len(shared) // 6), k)
         axes.set_xlabel('epoch')
         axes.set_ylabel(title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if which == 'losses':
             log_scale(axes)
-        legend(axes, group)
 
-    return draw(plot, 3.1 + legend_height(group))
+    return draw(plot, 3.1)
+
+
+def row_height(group: Group) -> float:
+    """Inches of a row that all configs share."""
+    return max(0.26, 0.085 * len(group.finished))
+
+
+def classes_to_show(group: Group) -> list[str]:
+    """All classes, or those that differ most, as many as there is room for."""
+
+    def agreement(name: str) -> float:
+        means = [v.class_ap[name].mean for v in group.finished if name in v.class_ap]
+        return -float(np.nan_to_num(np.ptp(means))) if means else 0.0
+
+    chosen = sorted(group.class_names, key=agreement)[: int(6 / row_height(group))]
+    return [name for name in group.class_names if name in chosen]
 
 
 def class_chart(group: Group) -> str:
     """AP of each class, or of those that differ most, the most frequent first."""
-
-    def disagreement(name: str) -> float:
-        means = [v.class_ap[name].mean for v in group.finished if name in v.class_ap]
-        return -float(np.nan_to_num(np.ptp(means))) if means else 0.0
-
-    chosen = set(sorted(group.class_names, key=disagreement)[:MOST_CLASSES])
-    names = [name for name in group.class_names if name in chosen]
+    names = classes_to_show(group)
     counts = group.class_counts
-    labels = [f'{wrapped(name, 24)} ({counts.get(name, 0)})' if counts else name for name in names]
-    number = len(group.finished)
-    height = max(0.24, 0.075 * number)
+    labels = [
+        wrapped(f'{name} ({counts.get(name, 0)})' if counts else name, _LABEL_WIDTH)
+        for name in names
+    ]
 
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
@@ -175,15 +181,13 @@ def class_chart(group: Group) -> str:
                     for e in variant.evaluations
                 ]
             )
-            y = np.arange(len(names)) + offset(k, number)
+            y = np.arange(len(names)) + offset(k, len(group.finished))
             axes.hlines(y, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.4)
-            axes.plot(values.mean(axis=0), y, linestyle='', marker=style.marker, markersize=5,
-                      color=style.colour, label=variant.label)  # fmt: skip
+            style.mark(axes, values.mean(axis=0), y, size=5)
         rows(axes, labels)
         axes.set_xlabel('AP (%)')
-        legend(axes, group)
 
-    return draw(plot, 1.1 + height * len(names) + legend_height(group))
+    return draw(plot, 0.6 + row_height(group) * len(names))
 
 
 def iou_chart(group: Group) -> str:
@@ -202,13 +206,12 @@ def iou_chart(group: Group) -> str:
                     np.mean([e.precision.mean(axis=1) for e in v.of_seeds(shared)], axis=0)
                     for v in (variant, baseline)
                 )
-                line(axes, IOU_THRESHOLDS, 100 * (ours - base), style, variant.label)
+                line(axes, IOU_THRESHOLDS, 100 * (ours - base), style)
         axes.set_xticks(IOU_THRESHOLDS[::2])
         axes.set_xlabel('IoU from which a detection counts')
         axes.set_ylabel(wrapped(f'AP minus that of {baseline.label} (points)', 36))
-        legend(axes, group)
 
-    return draw(plot, 3.1 + legend_height(group))
+    return draw(plot, 3.1)
 
 
 def precision_chart(group: Group, level: int, threshold: str) -> str:
@@ -219,12 +222,11 @@ def precision_chart(group: Group, level: int, threshold: str) -> str:
         recall = np.linspace(0, 1, 101)
         for k, (variant, style) in enumerate(styled(group)):
             precision = np.mean([e.precision[level] for e in variant.evaluations], axis=0)
-            line(axes, recall, precision, style, variant.label, 12, k)
+            line(axes, recall, precision, style, 12, k)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel='recall')
         axes.set_ylabel(f'precision at IoU {threshold}')
-        legend(axes, group)
 
-    return draw(plot, 3.1 + legend_height(group))
+    return draw(plot, 3.1)
 
 
 def reliability_chart(group: Group, bins: int = 10) -> str:
@@ -241,16 +243,15 @@ def reliability_chart(group: Group, bins: int = 10) -> str:
             some = number >= 10
             mean = np.bincount(index, scores, bins)[some] / number[some]
             right = np.bincount(index, ious > 0, bins)[some] / number[some]
-            line(axes, mean, right, style, variant.label)
+            line(axes, mean, right, style)
             share.stairs(
                 number / len(variant.evaluations), edges, color=style.colour, linewidth=1.2
             )
         axes.set(ylim=(0, 1.02), ylabel='precision at IoU 0.5')
         share.set(xlim=(0, 1), xlabel='score', ylabel='detections')
         log_scale(share)
-        legend(axes, group)
 
-    return draw(plot, 4.2 + legend_height(group))
+    return draw(plot, 4.2)
 
 
 def density_chart(group: Group) -> str:
@@ -287,23 +288,20 @@ def density_chart(group: Group) -> str:
 
 def tide_chart(group: Group) -> str:
     """AP50 that each type of error costs, mean over seeds."""
-    number = len(group.finished)
 
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
         for k, (variant, style) in enumerate(styled(group)):
             costs = [[e.tide[kind] for kind in TIDE_ERRORS] for e in variant.evaluations]
             means = 100 * np.mean(costs, axis=0)
-            y = np.arange(len(TIDE_ERRORS)) + offset(k, number)
+            y = np.arange(len(TIDE_ERRORS)) + offset(k, len(group.finished))
             axes.hlines(y, 0, means, color=style.colour, alpha=0.4)
-            axes.plot(means, y, linestyle='', marker=style.marker, markersize=5,
-                      color=style.colour, label=variant.label)  # fmt: skip
+            style.mark(axes, means, y, size=5)
         rows(axes, list(TIDE_ERRORS.values()))
         axes.set_xlabel('AP50 lost (points)')
         axes.set_xlim(left=0)
-        legend(axes, group)
 
-    return draw(plot, 1.1 + max(0.3, 0.09 * number) * len(TIDE_ERRORS) + legend_height(group))
+    return draw(plot, 0.6 + row_height(group) * len(TIDE_ERRORS))
 
 
 def pooled(variant: Variant) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

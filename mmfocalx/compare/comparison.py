@@ -63,6 +63,7 @@ class Variant:
         evaluations: One for each finished seed.
         ap: MAP, AP50 and AP75 in percent.
         class_ap: AP in percent of each class.
+        never_found: The classes that no seed found an object of.
         quality: The numbers of :data:`QUALITY`, multiplied by their factors.
         thresholds: The optimal score threshold of each class.
         seconds: Time of training.
@@ -77,6 +78,7 @@ class Variant:
     evaluations: list[Evaluation] = field(default_factory=list)
     ap: dict[str, Spread] = field(default_factory=dict)
     class_ap: dict[str, Spread] = field(default_factory=dict)
+    never_found: list[str] = field(default_factory=list)
     quality: dict[str, Spread] = field(default_factory=dict)
     thresholds: dict[str, Spread] = field(default_factory=dict)
     seconds: Spread = NOTHING

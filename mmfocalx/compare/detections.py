@@ -123,15 +123,19 @@ def drawn(run: Evaluation, image_id: int, path: Path) -> str:
         if target is not None:
             taken.add(target)
         if can_be_drawn(row[1:5]):
-            colour = WRONG if target is None else RIGHT
-            _box(pen, row[1:5] * scale, colour, f'{name} {row[5]:.2f}')
+            colour, word = (WRONG, 'wrong ') if target is None else (RIGHT, '')
+            _box(pen, row[1:5] * scale, colour, f'{word}{_short(name)} {row[5]:.2f}')
     for index, annotation in enumerate(objects):
         if index not in taken and not annotation.get('iscrowd'):
             box = np.array(annotation['bbox']) * scale
-            _box(pen, box, MISSED, f'missed {names[annotation["category_id"]]}')
+            _box(pen, box, MISSED, f'missed {_short(names[annotation["category_id"]])}')
     buffer = io.BytesIO()
     canvas.save(buffer, 'JPEG', quality=78, optimize=True)
     return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _short(name: str, length: int = 14) -> str:
+    return name if len(name) <= length else f'{name[: length - 1]}…'
 
 
 def _match(row: NDArray[np.float64], objects: list[dict[str, Any]], taken: set[int]) -> int | None:

@@ -107,10 +107,15 @@ def _on_group(group: Group) -> Iterator[str]:
             f'The configs of {group.detector} have different seeds finished, so no best one is '
             'marked: their means are not over the same seeds.'
         )
+    never_found: list[str] = []
     for variant in finished:
         if baseline is not None and variant is not baseline:
             yield from _on_pairs(variant, baseline)
-        yield from _on_classes(variant)
+    for name in group.class_names:
+        if all(name in variant.never_found for variant in finished):
+            never_found.append(name)
+    if never_found:
+        yield f'No seed of any {group.detector} config found a single {_listed(never_found, "or")}.'
 
 
 def _on_pairs(variant: Variant, baseline: Variant) -> Iterator[str]:
@@ -122,16 +127,6 @@ def _on_pairs(variant: Variant, baseline: Variant) -> Iterator[str]:
             f'{variant.name} is compared with the baseline {baseline.name} over the seeds that '
             f'both have: {", ".join(map(str, shared))}.'
         )
-
-
-def _on_classes(variant: Variant) -> Iterator[str]:
-    never = [
-        name
-        for name in variant.class_ap
-        if not any((e.matches[name].ious[0] > 0).any() for e in variant.evaluations)
-    ]
-    if never:
-        yield f'No seed of {variant.name} found a single {_listed(never, "or")}.'
 
 
 def _on_annotations(path: Path) -> Iterator[str]:
