@@ -23,6 +23,7 @@ from mmfocalx.compare.comparison import (
 )
 from mmfocalx.compare.evaluation import Evaluation
 from mmfocalx.compare.gaps import Gaps
+from mmfocalx.compare.identity import changes, now
 from mmfocalx.compare.intervals import Difference, over_images, over_seeds, spread_of
 from mmfocalx.compare.logs import training_curves
 from mmfocalx.compare.notes import notes_of
@@ -157,7 +158,13 @@ def _variant(name: str, label: str, evaluations: list[Evaluation], gaps: Gaps) -
     with gaps.part(f'single runs of {name}'):
         variant.rows = [_row(evaluation) for evaluation in evaluations]
     with gaps.part(f'training curves of {name}'):
-        variant.curves = [training_curves(evaluation.run.work_dir) for evaluation in evaluations]
+        for evaluation in evaluations:
+            curves = training_curves(evaluation.run.work_dir)
+            watched = evaluation.result['identity'].get('watched', {})
+            if changes(watched, now(watched), needed=False):
+                variant.watched_others = True
+                curves = curves._replace(maps={})
+            variant.curves.append(curves)
     return variant
 
 

@@ -70,6 +70,8 @@ class Variant:
         memory: Peak memory of training in MB.
         rows: The numbers of each seed.
         curves: Loss and mAP while training, of each seed.
+        watched_others: Whether a training watched its mAP on annotations that have changed since;
+            the curves then lack it.
         differences: From the baseline, of each kind of AP; none for the baseline itself.
     """
 
@@ -85,6 +87,7 @@ class Variant:
     memory: Spread = NOTHING
     rows: list[RunNumbers] = field(default_factory=list)
     curves: list[Curves] = field(default_factory=list)
+    watched_others: bool = False
     differences: dict[str, Difference] = field(default_factory=dict)
 
     @property

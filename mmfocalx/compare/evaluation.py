@@ -19,7 +19,7 @@ from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
 from mmfocalx.compare.annotations import ground_truth
-from mmfocalx.compare.identity import changes, file_hash
+from mmfocalx.compare.identity import changes, file_hash, now
 from mmfocalx.compare.intervals import MATCH_LEVELS, image_weights, resampled_ap
 from mmfocalx.compare.runs import Outcome, Run
 from mmfocalx.evaluation.matching import ClassMatches, match
@@ -87,7 +87,7 @@ def judge(outcome: Outcome) -> Evaluation:
     result = result_of(outcome)
     folder = outcome.run.result_file.parent
     tested = result['identity']['testing']
-    found = changes(tested, {path: file_hash(Path(path)) for path in tested})
+    found = changes(tested, now(tested))
     if found:
         raise ValueError(f'since the test, {"; ".join(found)}')
     stored = folder / 'judged.npz'

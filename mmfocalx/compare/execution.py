@@ -18,6 +18,7 @@ from mmfocalx.compare.identity import (
     file_hash,
     testing_identity,
     training_identity,
+    watched_identity,
 )
 from mmfocalx.compare.logs import (
     divergence,
@@ -188,6 +189,7 @@ def _result(run: Run, state: _State) -> dict[str, Any]:
         'identity': {
             'training': state.identity,
             'testing': testing_identity(run.settings, run.split),
+            'watched': state.watched,
         },
         'metrics': test_metrics(test_dir),
         'train_seconds': round(state.train_seconds, 1),
@@ -207,6 +209,8 @@ class _State:
 
     identity: dict[str, str]
     versions: dict[str, str]
+    watched: dict[str, str]
+    """Identity of the annotations that mAP while training is of."""
     train_seconds: float = 0.0
     peak_rss_mb: float = 0.0
     trained: bool = False
@@ -217,7 +221,7 @@ class _State:
     def of(cls, run: Run) -> _State:
         stored = read_json(run.work_dir / 'state.json')
         if stored is None:
-            return cls(run.identity, versions())
+            return cls(run.identity, versions(), watched_identity(run.settings))
         state = cls(**stored)
         if not state.trained:
             state.versions = _both(state.versions, versions())

@@ -31,6 +31,19 @@ def testing_identity(config: Config, split: str) -> dict[str, str]:
     return {str(annotations): file_hash(annotations)}
 
 
+def watched_identity(config: Config) -> dict[str, str]:
+    """The same of the annotations that a training watches its mAP on, if it does."""
+    try:
+        return testing_identity(config, 'val')
+    except (ValueError, KeyError):  # it does not
+        return {}
+
+
+def now(identity: Mapping[str, str]) -> dict[str, str]:
+    """What an identity of files is at present."""
+    return {path: file_hash(Path(path)) for path in identity}
+
+
 def file_hash(path: Path) -> str:
     """Hash of a file's content, 'missing' if there is no such file."""
     try:

@@ -109,6 +109,11 @@ def _on_group(group: Group) -> Iterator[str]:
         )
     never_found: list[str] = []
     for variant in finished:
+        if variant.watched_others:
+            yield (
+                f'{variant.name} was trained beside other val annotations: its mAP while training '
+                'is left out.'
+            )
         if baseline is not None and variant is not baseline:
             yield from _on_pairs(variant, baseline)
     for name in group.class_names:

@@ -15,14 +15,13 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from helpers import stub_tools, tiny_detection
+from helpers import judged_runs, stub_tools
 from mmfocalx.compare import evaluation as judging
 from mmfocalx.compare.building import build, distinct_parts
 from mmfocalx.compare.comparison import AP_KINDS, Comparison
 from mmfocalx.compare.detections import image_errors
 from mmfocalx.compare.evaluation import Evaluation, evaluate, judge
 from mmfocalx.compare.html import html_report
-from mmfocalx.compare.identity import file_hash
 from mmfocalx.compare.intervals import (
     Difference,
     Interval,
@@ -37,57 +36,17 @@ from mmfocalx.compare.markdown import markdown_report, number, signed, spread
 from mmfocalx.compare.runs import Outcome, Run
 
 
-def detections(truth: dict, seed: int, spread: float) -> list[dict]:
-    """Boxes near the objects, some twice, some of the wrong class, and some from nowhere."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for one in truth['annotations']:
-        for _ in range(rng.integers(0, 3)):
-            x, y, w, h = np.array(one['bbox']) + rng.normal(0, spread, 4)
-            category = one['category_id'] if rng.random() < 0.9 else 3 - one['category_id']
-            found.append(dict(image_id=one['image_id'], category_id=category,
-                              bbox=[x, y, max(w, 2), max(h, 2)], score=rng.random()))  # fmt: skip
-    for image in truth['images']:
-        for _ in range(rng.integers(0, 4)):
-            found.append(
-                dict(
-                    image_id=image['id'],
-                    category_id=int(rng.integers(1, 3)),
-                    score=rng.random() / 2,
-                    bbox=[*rng.uniform(0, 40, 2), 15, 15],
-                )
-            )
-    return found
-
-
 @pytest.fixture(scope='module')
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
     """Two configs with two seeds each, and one run that failed."""
     root = tmp_path_factory.mktemp('results')
-    data = tiny_detection.write_dataset(root / 'data', images=14)
-    truth = json.loads((data / 'annotations.json').read_text())
-    annotations = data / 'annotations.json'
-    testing = {str(annotations): file_hash(annotations)}
+    data = judged_runs.write_dataset(root / 'data', ('disc', 'bar'), images=14)
     made = []
     for k, name in enumerate(('net_focal_1x', 'net_<quality>_1x')):
         config = stub_tools.write_config(root / f'{name}.py', data, step=k)
         for seed in range(2):
             run = Run(name, seed, config, root / name / f'seed{seed}')
-            run.result_file.parent.mkdir(parents=True)
-            found = detections(truth, 10 * k + seed, 3 - 1.5 * k)
-            (run.result_file.parent / 'found.json').write_text(json.dumps(found))
-            result = dict(
-                name=name, seed=seed, split='val', annotations=str(data / 'annotations.json'),
-                images=str(data / 'images'), predictions='found.json', train_seconds=100.0 + seed,
-                identity=dict(testing=testing), peak_rss_mb=500.0, iterations=40, versions={'torch': '2'},
-                metrics={f'coco/bbox_mAP{s}': 0.5 for s in ('', '_50', '_75')},
-            )  # fmt: skip
-            logs = run.work_dir / '1' / 'vis_data'
-            logs.mkdir(parents=True)
-            rows = [{'loss': 1 / e, 'epoch': e, 'step': 10 * e} for e in (1, 2)]
-            rows += [{'coco/bbox_mAP': 0.1 * step, 'step': step} for step in (1, 2)]
-            (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)))
-            made.append(Outcome(run, result))
+            made.append(judged_runs.finish(run, data, 10 * k + seed, 3 - 1.5 * k))
     lost = Run('net_lost_1x', 0, root / 'lost.py', root / 'lost')
     return [*made, Outcome(lost, None, 'training: KeyError: <Lost> is not registered')]
 
