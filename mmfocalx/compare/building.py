@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from mmfocalx.compare.comparison import (
     QUALITY,
     Comparison,
     Group,
-    LeftOut,
     RunNumbers,
     Variant,
 )
@@ -28,41 +28,23 @@ from mmfocalx.compare.intervals import Difference, over_images, over_seeds, spre
 from mmfocalx.compare.logs import training_curves
 from mmfocalx.compare.notes import notes_of
 from mmfocalx.compare.resolved_config import SplitData, annotation_files, split_data
-from mmfocalx.compare.runs import Outcome, Run
+from mmfocalx.compare.runs import Run
 
 LEVELS = {'mAP': slice(None), 'AP50': slice(0, 1), 'AP75': slice(5, 6)}
 """Where the IoU thresholds of a kind of AP are among the ten."""
 
 
 def build(
-    plan: Sequence[Run],
-    outcomes: Sequence[Outcome],
-    evaluations: Mapping[Run, Evaluation],
-    unjudged: Mapping[Run, str] | None = None,
-    command: str = '',
+    bare: Comparison, plan: Sequence[Run], evaluations: Mapping[Run, Evaluation]
 ) -> Comparison:
     """Everything that a report says.
 
     Args:
+        bare: What is known without any evaluation.
         plan: All runs that were asked for; the first config is the baseline.
-        outcomes: Of those that have ended.
         evaluations: Of those that have a result.
-        unjudged: Why a run with a result has no evaluation.
-        command: The command line that makes the report.
     """
-    unjudged = unjudged or {}
-    comparison = Comparison(
-        split=plan[0].split,
-        seeds=sorted({run.seed for run in plan}),
-        planned=len(plan),
-        left_out=[
-            LeftOut(outcome.run.name, outcome.run.seed, reason, str(outcome.run.work_dir))
-            for outcome in outcomes
-            if (reason := outcome.reason or unjudged.get(outcome.run, ''))
-        ],
-        results=[_with_evaluation(o, evaluations.get(o.run)) for o in outcomes if o.result],
-        command=command,
-    )
+    comparison = replace(bare, results=[_judged(result, evaluations) for result in bare.results])
     gaps = comparison.gaps
     subjects = _subjects(plan)
     for subject in dict.fromkeys(subjects.values()):
@@ -80,12 +62,12 @@ def build(
     return comparison
 
 
-def _with_evaluation(outcome: Outcome, evaluation: Evaluation | None) -> dict[str, Any]:
+def _judged(result: dict[str, Any], evaluations: Mapping[Run, Evaluation]) -> dict[str, Any]:
     """A result with what its detections were found to be worth, too."""
-    result = dict(outcome.result or {})
-    if evaluation is not None:
-        result |= {'ap': evaluation.ap, 'class_ap': evaluation.class_ap}
-        result |= {'tide': evaluation.tide, 'quality': evaluation.quality}
+    for evaluation in evaluations.values():
+        if evaluation.result is result:
+            found = {'ap': evaluation.ap, 'class_ap': evaluation.class_ap}
+            return {**result, **found, 'tide': evaluation.tide, 'quality': evaluation.quality}
     return result
 
 

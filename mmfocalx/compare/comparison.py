@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from mmfocalx.compare.evaluation import Evaluation
 from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.intervals import Difference, Spread, spread_of
 from mmfocalx.compare.logs import Curves
+from mmfocalx.compare.runs import Outcome, Run
 
 NOTHING = spread_of(())
 AP_KINDS = ('mAP', 'AP50', 'AP75')
@@ -191,3 +193,12 @@ class Comparison:
     def variants(self) -> list[Variant]:
         """The configs of all groups."""
         return [variant for group in self.groups for variant in group.variants]
+
+
+def left_out(outcomes: Sequence[Outcome], unjudged: Mapping[Run, str]) -> list[LeftOut]:
+    """The runs that failed, and those that could not be judged."""
+    return [
+        LeftOut(outcome.run.name, outcome.run.seed, reason, str(outcome.run.work_dir))
+        for outcome in outcomes
+        if (reason := outcome.reason or unjudged.get(outcome.run, ''))
+    ]

@@ -64,10 +64,10 @@ def execute(
     """
     if jobs < 1:
         raise ValueError(f'jobs must be at least 1, but got {jobs}')
-    env = {}
+    env = {'PYTHONUTF8': '1'}  # annotations are UTF-8 whatever the locale
     if jobs > 1:
         threads = str(max(1, (os.cpu_count() or 1) // jobs))
-        env = {'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
+        env |= {'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
     waiting = iter(runs)
     active: dict[Run, Generator[float, None, Outcome]] = {}
     progress: dict[Run, float] = {}

@@ -12,9 +12,14 @@ from mmfocalx.compare.intervals import Interval, Spread
 SHOWN_QUALITY = ('spearman', 'LaECE0', 'D-ECE', 'oLRP')
 
 
-def markdown_report(comparison: Comparison) -> str:
-    """Summary, differences from each baseline, single runs and failures, as Markdown tables."""
-    gaps = Gaps(comparison.gaps)
+def markdown_report(comparison: Comparison, gaps: Gaps | None = None) -> str:
+    """Summary, differences from each baseline, single runs and failures, as Markdown tables.
+
+    Args:
+        comparison: What it says.
+        gaps: Where to add the parts that cannot be written.
+    """
+    gaps = Gaps(comparison.gaps) if gaps is None else gaps
     parts = [
         f'# Comparison on the {comparison.split} split',
         'Mean ± standard deviation over the seeds; AP in percent.',
@@ -56,6 +61,8 @@ def _summary(comparison: Comparison) -> str:
 
 
 def _differences(group: Group) -> str:
+    if len(group.variants) < 2:
+        return ''
     if group.baseline is None:
         return f'No differences: the baseline `{group.expected_baseline}` has no finished run.'
     rows = [

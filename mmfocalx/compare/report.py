@@ -9,7 +9,7 @@ from pathlib import Path
 from markupsafe import escape
 
 from mmfocalx.compare.building import build
-from mmfocalx.compare.comparison import Comparison
+from mmfocalx.compare.comparison import Comparison, left_out
 from mmfocalx.compare.evaluation import Evaluation, judge
 from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.html import html_report
@@ -51,7 +51,18 @@ class Report:
     def comparison(self) -> Comparison:
         """All that is known so far."""
         outcomes = [self.outcomes[run] for run in self.plan if run in self.outcomes]
-        return build(self.plan, outcomes, self.evaluations, self.unjudged, self.command)
+        bare = Comparison(
+            split=self.plan[0].split,
+            seeds=sorted({run.seed for run in self.plan}),
+            planned=len(self.plan),
+            left_out=left_out(outcomes, self.unjudged),
+            results=[outcome.result for outcome in outcomes if outcome.result],
+            command=self.command,
+        )
+        found = bare
+        with bare.gaps.part('comparison'):
+            found = build(bare, self.plan, self.evaluations)
+        return found
 
     def write_tables(self) -> None:
         """Write the text and the numbers while the comparison goes on."""
@@ -62,12 +73,13 @@ class Report:
     def write(self) -> bool:
         """Write all three and print the text; whether every run and every part is there."""
         comparison = self.comparison()
-        gaps = Gaps(comparison.gaps)
+        gaps = comparison.gaps = Gaps(comparison.gaps)
         page = ''
         with gaps.part('report.html'):
             page = html_report(comparison, gaps)
-        comparison.gaps = gaps
-        text = markdown_report(comparison)
+        text = ''
+        with gaps.part('report.md'):
+            text = markdown_report(comparison, gaps)
         written = [
             self._write(self.page, lambda: write_text(self.page, page or _as_page(text))),
             self._write(self.text, lambda: write_text(self.text, text)),

@@ -104,8 +104,8 @@ class Run:
             raise ChangedRunError(str(error)) from error
         if state is None and not was_started(self.work_dir):
             return
-        before = (state or {}).get('identity')
-        if before is None:
+        before = state.get('identity') if isinstance(state, dict) else None
+        if not isinstance(before, dict):
             raise ChangedRunError(
                 f'{self.work_dir} does not say what it was trained with: its state.json is missing '
                 'or was written by an older version'

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from helpers import judged_runs, stub_tools
 from mmfocalx.compare import evaluation as judging
-from mmfocalx.compare.building import build, distinct_parts
+from mmfocalx.compare.building import distinct_parts
 from mmfocalx.compare.comparison import AP_KINDS, Comparison
 from mmfocalx.compare.detections import image_errors
 from mmfocalx.compare.evaluation import Evaluation, evaluate, judge
@@ -57,10 +57,8 @@ def evaluations(outcomes: list[Outcome]) -> list[Evaluation]:
 
 
 @pytest.fixture
-def comparison(outcomes: list[Outcome], evaluations: list[Evaluation]) -> Comparison:
-    by_run = {evaluation.run: evaluation for evaluation in evaluations}
-    plan = [outcome.run for outcome in outcomes]
-    return build(plan, outcomes, by_run, command='python tools/compare.py a.py')
+def comparison(outcomes: list[Outcome], tmp_path: Path) -> Comparison:
+    return judged_runs.report_on(tmp_path, outcomes).comparison()
 
 
 def reference_ap(truth: dict, found: list[dict]) -> np.ndarray:
@@ -221,8 +219,10 @@ def test_a_number_that_some_seeds_lack(values: list, expected: tuple, shown: str
 def test_a_run_is_judged_once(outcomes: list[Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Mock(side_effect=evaluate)
     monkeypatch.setattr(judging, 'evaluate', counted)
-    one = outcomes[0]
-    first, again = judge(one), judge(one)
+    outcome = outcomes[0]
+    folder = outcome.run.result_file.parent
+    (folder / 'judged.npz').unlink(missing_ok=True)
+    first, again = judge(outcome), judge(outcome)
     counted.assert_called_once()
     assert not any(math.isnan(value) for value in first.tide.values())
     assert (again.class_ap, again.tide) == (first.class_ap, first.tide)
@@ -235,13 +235,12 @@ def test_a_run_is_judged_once(outcomes: list[Outcome], monkeypatch: pytest.Monke
             assert kept.dtype == array.dtype
             np.testing.assert_array_equal(kept, array)
 
-    folder = one.run.result_file.parent
     (folder / 'judged.npz').write_bytes((folder / 'judged.npz').read_bytes()[:-40])
-    assert judge(one).ap == first.ap  # a torn file is made anew
+    assert judge(outcome).ap == first.ap  # a torn file is made anew
     assert counted.call_count == 2
     found = json.loads((folder / 'found.json').read_text())
     (folder / 'found.json').write_text(json.dumps(found[::2]))
-    assert judge(one).ap != first.ap
+    assert judge(outcome).ap != first.ap
     (folder / 'found.json').write_text(json.dumps(found))
 
 

@@ -10,9 +10,6 @@ import numpy as np
 from PIL import Image
 
 from helpers import stub_tools
-from mmfocalx.compare.building import build
-from mmfocalx.compare.comparison import Comparison
-from mmfocalx.compare.evaluation import judge
 from mmfocalx.compare.identity import file_hash
 from mmfocalx.compare.report import Report
 from mmfocalx.compare.runs import Outcome, Run
@@ -86,20 +83,18 @@ def finish(run: Run, data: Path, seed: int, spread: float, without: int = 0) -> 
 
 def make(root: Path, data: Path, names: Sequence[str], seeds: Sequence[int] = (0, 1)) -> Report:
     """A report that knows of all runs of some configs, from worse to better ones."""
-    plan, outcomes = [], []
+    outcomes = []
     for k, name in enumerate(names):
         config = stub_tools.write_config(root / f'{name}.py', data, step=k)
         for seed in seeds:
             run = Run(name, seed, config, root / 'out' / 'runs' / name / f'seed{seed}')
-            plan.append(run)
             outcomes.append(finish(run, data, 10 * k + seed, 3 - 2 * k / len(names)))
-    report = Report(plan, root / 'out', 'python tools/compare.py')
+    return report_on(root / 'out', outcomes)
+
+
+def report_on(root: Path, outcomes: Sequence[Outcome]) -> Report:
+    """A report that knows of some outcomes."""
+    report = Report([outcome.run for outcome in outcomes], root, 'python tools/compare.py a.py')
     for outcome in outcomes:
         report.add(outcome)
     return report
-
-
-def built(plan: Sequence[Run], outcomes: Sequence[Outcome]) -> Comparison:
-    """A comparison of judged outcomes."""
-    evaluations = {outcome.run: judge(outcome) for outcome in outcomes if outcome.result}
-    return build(plan, outcomes, evaluations, command='python tools/compare.py a.py')
