@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,12 +22,24 @@ SHOWN_SCORE = 0.4
 
 
 def run(*arguments: object) -> None:
-    """Run Python with the arguments; end with its exit code if it fails."""
+    """Run Python with the arguments; end with its exit code if it fails, with 130 on Ctrl-C."""
     command = [sys.executable, *map(str, arguments)]
     print('+', 'python', *command[1:], flush=True)
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=leave_ctrl_c_to_the_parent)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        print('\nInterrupted; the same command goes on from here.', file=sys.stderr)
+        code = 130
     if code:
         sys.exit(code)
+
+
+def leave_ctrl_c_to_the_parent() -> None:
+    """In a child: ignore SIGINT, which would print a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def draw_curve(work_dir: Path) -> Path:
@@ -104,4 +117,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -163,7 +163,7 @@ def test_a_table_of_the_text_that_fails(
     text = made.text.read_text()
     assert not whole
     assert '## Missing parts of this report' in text
-    assert text.count('| --- |') == 3
+    assert sum(line.startswith('| ---') for line in text.splitlines()) == 3
 
 
 def test_a_chart_of_odd_numbers_leaves_the_others(made: Report) -> None:

@@ -25,9 +25,9 @@ from loss_curves import (
     curves,
     examples,
     losses_in,
-    registered_losses,
 )
 from loss_page import OVERVIEW, file_name, loss_page, settings_of
+from mmfocalx.losses.catalogue import classification_losses
 from mmfocalx.plotting import AXIS_GREY, COLOURS, GREY, STYLE
 
 P_TICKS = {-6.907: '0.001', -4.595: '0.01', -2.197: '0.1', 0: '0.5', 2.197: '0.9', 4.595: '0.99',
@@ -145,13 +145,20 @@ def draw_config(path: Path, out: Path) -> list[Path]:
     """Draw the losses of a config file.
 
     Raises:
-        ValueError: if there is none of this package in it.
+        ValueError: if it cannot be read, or there is none of this package in it.
     """
-    found = dict(losses_in(Config.fromfile(path).get('model', {})))
+    try:
+        config = Config.fromfile(path)
+    except Exception as error:  # a config is a program
+        raise ValueError(
+            f'Expected argument `config` to be a config file that can be read, but got {path}: '
+            f'{type(error).__name__}: {error}'
+        ) from error
+    found = dict(losses_in(config.get('model', {})))
     if not found:
         raise ValueError(
             f'Expected argument `config` to be one with a classification loss of this package '
-            f'({", ".join(registered_losses())}), but found none in the model of {path}'
+            f'({", ".join(classification_losses())}), but found none in the model of {path}'
         )
     targets = []
     for name, config in found.items():
@@ -164,7 +171,7 @@ def draw_gallery(out: Path) -> list[Path]:
     """Draw every registered loss, all in one picture, and the page that shows them."""
     shown: dict[str, list[Curve]] = {}
     targets = []
-    for name in registered_losses():
+    for name in classification_losses():
         for title, config in examples(name).items():
             shown[title] = curves(config)
             targets.append(out / file_name(title))
@@ -186,10 +193,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         '--config', type=Path, help='draw the losses of this config instead of all registered ones'
     )
     args = parser.parse_args(arguments)
-    args.out.mkdir(parents=True, exist_ok=True)
     try:
+        args.out.mkdir(parents=True, exist_ok=True)
         targets = draw_config(args.config, args.out) if args.config else draw_gallery(args.out)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     print('\n'.join(map(str, targets)))
     return 0
