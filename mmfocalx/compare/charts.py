@@ -249,7 +249,8 @@ def reliability_chart(group: Group, bins: int = 10) -> str:
             )
         axes.set(ylim=(0, 1.02), ylabel='precision at IoU 0.5')
         share.set(xlim=(0, 1), xlabel='score', ylabel='detections')
-        log_scale(share)
+        if any(len(pooled(variant)[0]) for variant in group.finished):
+            log_scale(share)
 
     return draw(plot, 4.2)
 

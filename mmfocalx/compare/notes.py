@@ -120,7 +120,10 @@ def _on_group(group: Group) -> Iterator[str]:
         if all(name in variant.never_found for variant in finished):
             never_found.append(name)
     if never_found:
-        yield f'No seed of any {group.detector} config found a single {_listed(never_found, "or")}.'
+        yield (
+            f'No seed of any {group.detector} config found an object of the classes '
+            f'{_listed(never_found)}.'
+        )
 
 
 def _on_pairs(variant: Variant, baseline: Variant) -> Iterator[str]:
@@ -142,10 +145,10 @@ def _on_annotations(path: Path) -> Iterator[str]:
         yield f'Objects in {path} were not counted: {error}.'
 
 
-def _listed(names: Sequence[str], word: str = 'and') -> str:
+def _listed(names: Sequence[str]) -> str:
     shown = list(names[:MOST_NAMES])
     if len(names) > MOST_NAMES:
         shown.append(f'{len(names) - MOST_NAMES} more')
     if len(shown) < 2:
         return ''.join(shown)
-    return f'{", ".join(shown[:-1])} {word} {shown[-1]}'
+    return f'{", ".join(shown[:-1])} and {shown[-1]}'

@@ -208,14 +208,14 @@ def tools(tmp_path: Path) -> Path:
 
 def compare_two(tmp_path: Path, data: Path, tools: Path, mood: str = 'fine') -> Compared:
     for k, name in enumerate('ab'):
-        stub_tools.write_config(tmp_path / f'{name}.py', data, 0.1 + k, mood, pause=0.01)
+        stub_tools.write_config(tmp_path / f'{name}.py', data, 0.1 + 0.3 * k, mood, pause=0.01)
     configs = [tmp_path / 'a.py', tmp_path / 'b.py']
     return compare(tools, tmp_path / 'out', *configs, '--seeds', 0, 1)
 
 
 @pytest.mark.parametrize(
     ('mood', 'shown'),
-    [('misses class 1', 'No seed of any RetinaNet config found a single disc.'),
+    [('misses class 1', 'No seed of any RetinaNet config found an object of the classes disc.'),
      ('misses class 1 at seed 1', '(1 of 2)')],
 )  # fmt: skip
 def test_a_class_that_seeds_do_not_find(
@@ -269,7 +269,7 @@ def test_a_locale_that_lacks_the_characters(tmp_path: Path, data: Path, tools: P
         content.replace('"disc"', '"döner 圆盘"'), encoding='utf-8'
     )
     for k, name in enumerate(('a', 'b')):
-        stub_tools.write_config(tmp_path / f'{name}.py', data, 0.1 + k, pause=0.01)
+        stub_tools.write_config(tmp_path / f'{name}.py', data, 0.1 + 0.3 * k, pause=0.01)
     script = (
         'import sys; from pathlib import Path; from mmfocalx.compare.cli import main\n'
         f'sys.exit(main(Path({str(tools)!r})))'

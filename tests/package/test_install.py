@@ -81,6 +81,7 @@ def test_every_config_and_every_module_is_shipped(installed: Path) -> None:
     modules = {path.relative_to(ROOT) for path in (ROOT / 'mmfocalx').rglob('*.py')}
     assert modules
     assert not [module for module in modules if not (installed / module).is_file()]
+    assert (installed / 'mmfocalx/compare/report.html.j2').is_file()
 
 
 def test_no_openmmlab_stack_and_no_torch_version_is_forced(installed: Path) -> None:
