@@ -92,6 +92,9 @@ def _group(
     group = Group(subject.detector, subject.annotations, subject.classes, variants)
     group.expected_baseline = names[0]
     group.baseline = variants[0] if variants[0].evaluations else None
+    finished = group.finished
+    if not finished:
+        return group
     with gaps.part('number of images'):
         group.num_images = len(ground_truth(group.annotations).get_img_ids())
     with gaps.part('numbers of objects'):
@@ -100,8 +103,7 @@ def _group(
         {name for variant in variants for name in variant.class_ap},
         key=lambda name: (-group.class_counts.get(name, 0), name),
     )
-    finished = group.finished
-    if finished and all(variant.seeds == finished[0].seeds for variant in finished):
+    if all(variant.seeds == finished[0].seeds for variant in finished):
         with gaps.part('best configs'):
             group.best = _best(finished)
     return group

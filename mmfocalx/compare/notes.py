@@ -26,12 +26,14 @@ def notes_of(comparison: Comparison, plan: Sequence[Run]) -> list[str]:
             notes += _on_config(first_runs[name])
         else:
             notes.append(
-                f'{name} could not be read, so it is in no group.'
+                f'{name} is in no group: its config does not say what it is tested on.'
                 + (' It was to be the baseline of the first group.' if name == plan[0].name else '')
             )
     notes += _on_groups(comparison.groups)
     for group in comparison.groups:
         notes += _on_group(group)
+        if not group.finished:
+            continue
         files = [Path(group.annotations)]
         files += annotation_files(first_runs[group.variants[0].name].settings, 'train')
         for path in files:

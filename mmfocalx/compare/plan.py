@@ -116,7 +116,8 @@ def refused(plan: Sequence[Run]) -> list[Outcome]:
             try:
                 reasons[run.name] = trouble(run)
             except Exception as error:  # in a config anything can be wrong
-                reasons[run.name] = f'{type(error).__name__}: {error}'
+                kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+                reasons[run.name] = f'{kind}{error}'
         if reasons[run.name]:
             outcomes.append(Outcome(run, None, f'not started: {reasons[run.name]}'))
     return outcomes

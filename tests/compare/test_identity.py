@@ -228,6 +228,17 @@ def test_training_that_diverges_is_no_run_with_a_map_of_0(
     assert done.seeds()['b'] == [0]
 
 
+def test_versions_that_differ_are_said(tmp_path: Path, data: Path, tools: Path) -> None:
+    config = a_config(tmp_path, data, 'a')
+    compare(tools, tmp_path / 'out', config, '--seeds', 0)
+    path = tmp_path / 'out/runs/a/seed0/val/result.json'
+    result = json.loads(path.read_text())
+    new, result['versions']['torch'] = result['versions']['torch'], '1.0'
+    path.write_text(json.dumps(result))
+    done = compare(tools, tmp_path / 'out', config, '--seeds', 0, 1)
+    assert f'trained with different versions of torch: 1.0, {new}' in done.page
+
+
 def test_rerun_waits_for_nothing_that_is_at_work(
     tmp_path: Path, data: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

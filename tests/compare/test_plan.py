@@ -81,7 +81,10 @@ def test_a_baseline_that_cannot_be_read_is_not_replaced(
     done = compare(tools, tmp_path / 'out', base, *others, '--seeds', 0)
     (group,) = done.results['comparisons']
     assert group['baseline'] is None
-    assert 'base could not be read, so it is in no group. It was to be the baseline' in done.page
+    assert (
+        'base is in no group: its config does not say what it is tested on. It was to be'
+        in done.page
+    )
     assert 'No baseline: base, the first config given, has no finished run' in done.page
 
 
