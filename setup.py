@@ -8,7 +8,9 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-STACKS = runpy.run_path(str(ROOT / 'mmfocalx' / 'compat.py'))['STACKS']
+COMPAT = runpy.run_path(str(ROOT / 'mmfocalx' / 'compat.py'))
+STACKS = COMPAT['STACKS']
+METRIC = [*COMPAT['METRIC_PACKAGES']]
 VERSION = runpy.run_path(str(ROOT / 'mmfocalx' / 'version.py'))['__version__']
 
 
@@ -42,12 +44,13 @@ setup(
     cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10,<3.13',
     # No bounds and no OpenMMLab stack: installing mmfocalx changes neither, it checks them in use.
-    install_requires=['torch', 'packaging', 'hotcoco', 'scipy'],
+    install_requires=['torch', 'packaging'],
     extras_require={
         'fork': pins('fork'),
         'upstream': pins('upstream'),
-        'demo': ['matplotlib', 'pillow', 'scikit-learn'],
-        'report': ['jinja2', 'matplotlib', 'pillow', 'tqdm'],
+        'metric': METRIC,
+        'demo': ['matplotlib', 'pillow', 'scikit-learn', *METRIC],
+        'report': ['jinja2', 'matplotlib', 'pillow', 'tqdm', *METRIC],
         'dev': [
             'hypothesis',
             'mypy>=2,<3',

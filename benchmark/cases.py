@@ -11,8 +11,8 @@ from torch import Tensor
 
 import mmfocalx.losses
 from mmfocalx.losses import DenseClsLoss
+from mmfocalx.losses.batch import TargetLike
 from mmfocalx.losses.catalogue import classification_losses
-from mmfocalx.losses.targets import TargetLike
 
 SOFTMAX = 'FocalLossX-softmax'
 WITH_MMDET = ('FocalLossX', 'VarifocalLossX', 'QualityFocalLossX')

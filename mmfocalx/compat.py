@@ -33,6 +33,9 @@ STACKS: Mapping[str, Mapping[str, Release]] = {
     },
 }
 
+METRIC_PACKAGES = ('hotcoco', 'scipy')
+"""The distributions that ScoreQualityMetric needs beside mmengine; optional, as it is."""
+
 NEEDED_FOR = {
     'mmengine': ('mmengine',),
     'mmcv': ('mmengine', 'mmcv'),
@@ -69,7 +72,7 @@ def explain(*names: str) -> str | None:
     for name in names:
         if name not in NEEDED_FOR:
             raise ValueError(
-                f'Expected argument `names` to be among {list(NEEDED_FOR)}, but got {name!r}'
+                f'Expected argument `names` to be among {list(NEEDED_FOR)}, but got {name!r}.'
             )
     needed = [name for name in NEEDED_FOR if any(name in NEEDED_FOR[asked] for asked in names)]
     faults: dict[str, str] = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from mmfocalx.errors import wrong
+
 
 def config_path(name: str) -> str:
     """The absolute path of a shipped config, to inherit from in another project.
@@ -24,10 +26,8 @@ def config_path(name: str) -> str:
     if name in names:
         return str(root / name)
     close = difflib.get_close_matches(str(name), names, n=5, cutoff=0.4)
-    hint = f'close matches: {", ".join(close)}' if close else f'see the {len(names)} in {root}'
-    raise ValueError(
-        f'Expected argument `name` to be a config that mmfocalx ships, but got {name!r}; {hint}'
-    )
+    hint = f'Close matches: {", ".join(close)}.' if close else f'See the {len(names)} in {root}.'
+    wrong('name', 'a config that mmfocalx ships', name, hint=hint)
 
 
 def _config_root() -> Path:

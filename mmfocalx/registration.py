@@ -43,7 +43,7 @@ def _explain_hotcoco() -> str | None:
         for module in ('hotcoco.metrics', 'scipy.stats'):
             import_module(module)
     except ImportError as error:
-        return f'{error}. To install: pip install hotcoco scipy'
+        return f'{error}. To install: pip install {" ".join(compat.METRIC_PACKAGES)}'
     return None
 
 

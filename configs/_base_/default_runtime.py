@@ -1,5 +1,4 @@
-_base_ = 'use_mmfocalx.py'
-
+custom_imports = dict(imports=['mmfocalx'], allow_failed_imports=False)
 default_scope = 'mmdet'
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

@@ -1,10 +1,2 @@
-_base_ = [
-    '../_base_/models/fcos_r18-w16_fpn.py',
-    '../_base_/datasets/digit_scenes.py',
-    '../_base_/schedules/adamw_12e.py',
-    '../_base_/losses/asymmetric.py',
-    '../_base_/default_runtime.py',
-]
-model = dict(
-    bbox_head=dict(num_classes=_base_.num_classes, quality=_base_.quality, loss_cls=_base_.loss_cls)
-)
+_base_ = 'fcos_r18-w16_fpn_focal_12e_digit-scenes.py'
+model = dict(bbox_head=dict(loss_cls=dict(_delete_=True, type='AsymmetricLossX', use_sigmoid=True)))

@@ -1,5 +1,2 @@
-_base_ = [
-    'fcos_r18-w16_fpn_varifocal_12e_digit-scenes.py',
-    '../_base_/losses/focal_eiou.py',
-]
-model = dict(bbox_head=dict(loss_bbox=dict(_delete_=True, **_base_.loss_bbox)))
+_base_ = 'fcos_r18-w16_fpn_varifocal_12e_digit-scenes.py'
+model = dict(bbox_head=dict(loss_bbox=dict(_delete_=True, type='FocalEIoULossX')))

@@ -1,13 +1,10 @@
-_base_ = [
-    'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
-    '../_base_/use_mmfocalx.py',
-    '../_base_/losses/focal.py',
-]
+_base_ = 'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'
+custom_imports = dict(imports=['mmfocalx'], allow_failed_imports=False)
 model = dict(
     bbox_head=dict(
         type='FCOSHeadX',
-        quality=_base_.quality,
-        loss_cls=dict(_delete_=True, **_base_.loss_cls),
+        quality='none',
+        loss_cls=dict(_delete_=True, type='FocalLossX', use_sigmoid=True),
     )
 )
 val_evaluator = [

@@ -2,9 +2,12 @@ _base_ = [
     '../_base_/models/retinanet_r18-w16_fpn.py',
     '../_base_/datasets/digit_scenes.py',
     '../_base_/schedules/adamw_12e.py',
-    '../_base_/losses/focal.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    bbox_head=dict(num_classes=_base_.num_classes, quality=_base_.quality, loss_cls=_base_.loss_cls)
+    bbox_head=dict(
+        num_classes=10,
+        quality='none',
+        loss_cls=dict(type='FocalLossX', use_sigmoid=True),
+    )
 )

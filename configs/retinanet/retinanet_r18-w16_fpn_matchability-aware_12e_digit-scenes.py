@@ -1,10 +1,7 @@
-_base_ = [
-    '../_base_/models/retinanet_r18-w16_fpn.py',
-    '../_base_/datasets/digit_scenes.py',
-    '../_base_/schedules/adamw_12e.py',
-    '../_base_/losses/matchability_aware.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = 'retinanet_r18-w16_fpn_focal_12e_digit-scenes.py'
 model = dict(
-    bbox_head=dict(num_classes=_base_.num_classes, quality=_base_.quality, loss_cls=_base_.loss_cls)
+    bbox_head=dict(
+        quality='iou',
+        loss_cls=dict(_delete_=True, type='MALossX', use_sigmoid=True),
+    )
 )

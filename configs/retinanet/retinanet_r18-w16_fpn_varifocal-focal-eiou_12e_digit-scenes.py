@@ -1,7 +1,7 @@
-_base_ = [
-    'retinanet_r18-w16_fpn_varifocal_12e_digit-scenes.py',
-    '../_base_/losses/focal_eiou.py',
-]
+_base_ = 'retinanet_r18-w16_fpn_varifocal_12e_digit-scenes.py'
 model = dict(
-    bbox_head=dict(reg_decoded_bbox=True, loss_bbox=dict(_delete_=True, **_base_.loss_bbox))
+    bbox_head=dict(
+        reg_decoded_bbox=True,  # the loss compares boxes, not their encoded offsets
+        loss_bbox=dict(_delete_=True, type='FocalEIoULossX'),
+    )
 )

@@ -1,13 +1,10 @@
-_base_ = [
-    'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
-    '../_base_/use_mmfocalx.py',
-    '../_base_/losses/focal.py',
-]
+_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['mmfocalx'], allow_failed_imports=False)
 model = dict(
     bbox_head=dict(
         type='RetinaHeadX',
-        quality=_base_.quality,
-        loss_cls=dict(_delete_=True, **_base_.loss_cls),
+        quality='none',
+        loss_cls=dict(_delete_=True, type='FocalLossX', use_sigmoid=True),
     )
 )
 val_evaluator = [

@@ -1,6 +1,7 @@
-_base_ = [
-    'mmdet::solo/solo_r50_fpn_1x_coco.py',
-    '../_base_/use_mmfocalx.py',
-    '../_base_/losses/focal_dice.py',
-]
-model = dict(mask_head=dict(loss_mask=dict(_delete_=True, **_base_.loss_mask)))
+_base_ = 'mmdet::solo/solo_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['mmfocalx'], allow_failed_imports=False)
+model = dict(
+    mask_head=dict(
+        loss_mask=dict(_delete_=True, type='FocalDiceLossX', use_sigmoid=True, loss_weight=3.0)
+    )
+)

@@ -9,6 +9,8 @@ from mmdet.datasets import CocoDataset
 from mmengine import fileio
 from mmengine.registry import DATASETS
 
+from mmfocalx.errors import check_bool, wrong
+
 
 @DATASETS.register_module()
 class CheckedCocoDataset(CocoDataset):
@@ -27,12 +29,15 @@ class CheckedCocoDataset(CocoDataset):
 
     Raises:
         FileNotFoundError: if there is no annotation file.
+        TypeError: if ``ignore_other_categories`` is no bool.
         ValueError: if it is no COCO JSON, or its categories do not match the classes.
         OSError: on access to a sample whose image cannot be read.
     """
 
     def __init__(self, *args: Any, ignore_other_categories: bool = False, **kwargs: Any) -> None:
-        self.ignore_other_categories = ignore_other_categories
+        self.ignore_other_categories = check_bool(
+            'ignore_other_categories', ignore_other_categories
+        )
         super().__init__(*args, **kwargs)
 
     def _read_annotations(self, path: str) -> Any:
@@ -43,9 +48,8 @@ class CheckedCocoDataset(CocoDataset):
                 f'No annotation file {self.ann_file} (ann_file, below data_root={self.data_root!r})'
             ) from error
         except (ValueError, KeyError, TypeError, AssertionError) as error:
-            raise ValueError(
-                f'Annotation file {self.ann_file} is not COCO JSON: {type(error).__name__} {error}'
-            ) from error
+            fault = f'{type(error).__name__}: {error}'
+            wrong('ann_file', 'a file of COCO JSON', self.ann_file, hint=fault)
         self._check_classes([category['name'] for category in coco.cats.values()])
         return coco
 
@@ -54,10 +58,7 @@ class CheckedCocoDataset(CocoDataset):
     def _check_classes(self, categories: list[str]) -> None:
         classes = self.metainfo['classes']
         if isinstance(classes, str):
-            raise ValueError(
-                "Expected metainfo['classes'] to be a sequence of names, or a file with a name in "
-                f'each line, but got {classes!r}'
-            )
+            wrong("metainfo['classes']", 'a sequence of names or a file with one a line', classes)
         classes = list(classes)
         others = [name for name in categories if name not in classes]
         missing = [name for name in classes if name not in categories]
@@ -69,11 +70,12 @@ class CheckedCocoDataset(CocoDataset):
             f'not among the classes: {others}' if others else '',
             '' if missing or others else 'the order or the number of the names differs',
         ]
-        raise ValueError(
-            f"Expected metainfo['classes'] to be the categories of {self.ann_file}, in their "
-            f'order, {tuple(categories)}, but got {tuple(classes)} '
-            f'({"; ".join(filter(None, difference))}). To train on some of the categories only, '
-            'set ignore_other_categories=True'
+        wrong(
+            "metainfo['classes']",
+            f'the categories of {self.ann_file} in their order, {tuple(categories)}',
+            tuple(classes),
+            hint=f'The difference: {"; ".join(filter(None, difference))}. To train on some of the '
+            'categories only, set ignore_other_categories=True.',
         )
 
     def prepare_data(self, idx: int) -> Any:

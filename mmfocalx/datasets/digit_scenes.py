@@ -11,10 +11,12 @@ Run ``python -m mmfocalx.datasets.digit_scenes --out data/digit_scenes`` to make
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import shutil
-import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from mmfocalx.errors import check_integer, wrong
 
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 SCENE_SIZE = 192
@@ -51,7 +55,7 @@ class Split:
 
 
 def build(out: str | os.PathLike[str], seed: int = 0) -> bool:
-    """Make the set in the folder ``out``, all of it or nothing.
+    """Make the set in the folder ``out``, all of it or nothing; one process does, others wait.
 
     Args:
         out: The folder to make. It gets ``{train,val,test}/*.jpg`` and
@@ -62,18 +66,18 @@ def build(out: str | os.PathLike[str], seed: int = 0) -> bool:
         True if the set was made, False if a finished one with this seed was there.
 
     Raises:
-        ValueError: ``seed`` is negative or no integer, or ``out`` holds something else.
+        TypeError: ``seed`` is no integer.
+        ValueError: ``seed`` is negative, or ``out`` holds something else.
         ImportError: scikit-learn is missing.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f'seed: expected an integer >= 0, got {seed!r}')
+    seed = check_integer('seed', seed, low=0)
     target = Path(out).absolute()
     if _is_finished(target, seed):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f'.{target.name}-', dir=target.parent))
-    try:
-        scratch.chmod(0o755)
+    with _scratch(target) as scratch:
+        if _is_finished(target, seed):  # by the process that had the scratch folder before
+            return False
         for split, split_seed in zip(
             _splits(seed), np.random.SeedSequence(seed).spawn(3), strict=True
         ):
@@ -81,13 +85,46 @@ def build(out: str | os.PathLike[str], seed: int = 0) -> bool:
         (scratch / STAMP).write_text(json.dumps(_stamp(seed)))
         try:
             scratch.rename(target)
-        except OSError:  # another process may have finished the same set meanwhile
+        except OSError:  # a copy of the finished set may have come from elsewhere meanwhile
             if not _is_finished(target, seed):
                 raise
             return False
-        return True
+    return True
+
+
+@contextlib.contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """An empty folder beside ``target``, which one process has at a time, and others wait for.
+
+    The lock on it ends with the process that holds it, so that the next one can tell, and remove,
+    what a killed process left in it. It is removed in the end, unless it was moved.
+    """
+    scratch = target.with_name(f'.{target.name}.digit_scenes.part')
+    while True:
+        scratch.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(scratch, os.O_RDONLY)
+        except FileNotFoundError:  # moved or removed meanwhile
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_at(descriptor, scratch):
+            if not any(scratch.iterdir()):
+                break
+            shutil.rmtree(scratch)
+        os.close(descriptor)
+    try:
+        yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if _is_at(descriptor, scratch):
+            shutil.rmtree(scratch, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _stamp(seed: int) -> dict[str, int]:
@@ -101,10 +138,12 @@ def _is_finished(folder: Path, seed: int) -> bool:
     found = json.loads(stamp.read_text()) if stamp.is_file() else None
     if found == _stamp(seed):
         return True
-    what = f'digit scenes of {found}' if found else 'something that is not a finished set'
-    raise ValueError(
-        f'out: expected {str(folder)!r} to be absent, empty or digit scenes of {_stamp(seed)}, '
-        f'got {what}. Remove it or choose another folder'
+    what = f'digit scenes of {found}' if found else 'something that is no finished set'
+    wrong(
+        'out',
+        f'a folder that is absent, empty or digit scenes of {_stamp(seed)}',
+        str(folder),
+        hint=f'It holds {what}. Remove it or choose another folder.',
     )
 
 

@@ -17,9 +17,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from mmfocalx.errors import check_bool, check_integer
 from mmfocalx.losses import DenseClsLoss, EqualizedFocalLossX
-from mmfocalx.losses.checks import wrong
-from mmfocalx.losses.targets import TargetLike
+from mmfocalx.losses.batch import TargetLike
 
 
 @HOOKS.register_module()
@@ -57,14 +57,8 @@ class LossSignalsHook(Hook):
     """
 
     def __init__(self, interval: int = 50, per_class: bool = True) -> None:
-        if type(interval) is not int:
-            wrong('interval', 'an integer >= 1', interval, TypeError)
-        if interval < 1:
-            wrong('interval', 'an integer >= 1', interval)
-        if not isinstance(per_class, bool):
-            wrong('per_class', 'True or False', per_class, TypeError)
-        self.interval = interval
-        self.per_class = per_class
+        self.interval = check_integer('interval', interval, low=1)
+        self.per_class = check_bool('per_class', per_class)
         self._probes: dict[str, _Probe] = {}
 
     def before_train(self, runner: Any) -> None:
@@ -137,19 +131,20 @@ class _Probe:
 @torch.no_grad()
 def _sums(loss: DenseClsLoss, pred: Tensor, target: TargetLike, weight: Tensor | None) -> Tensor:
     """What one call adds to :attr:`_Probe.sums`."""
-    x, checked, weight = loss.check_inputs(pred, target, weight)
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    batch = loss.check(pred, target, weight)
+    x = batch.x.to(torch.promote_types(batch.x.dtype, torch.float32))
+    batch = batch._replace(x=x)
     unsummed = copy.copy(loss)
     unsummed.sums_classes = False
-    entries = unsummed.entries(x, checked, weight)
+    entries = unsummed.entries(batch)
     if loss.ohem_ratio is not None:
         summed = entries.sum(1) if loss.sums_classes else entries
-        mined, _ = loss.mine(summed, checked.valid, loss.ohem_ratio)
+        mined, _ = loss.mine(summed, batch, loss.ohem_ratio)
         entries = torch.where(mined.reshape(len(x), -1) != 0, entries, 0.0)
-    scores = checked.expand(x)
+    scores = batch.target
     positive = scores.positive
-    if checked.valid is not None:
-        positive = positive & checked.valid[:, None]
+    if batch.valid is not None:
+        positive = positive & batch.valid[:, None]
     if not loss.use_sigmoid:
         background = torch.arange(x.shape[1], device=x.device) == x.shape[1] - 1
         positive = positive & ~background

@@ -1,4 +1,4 @@
-"""How good the scores of detections are; needs mmengine and hotcoco."""
+"""How good the scores of detections are; needs mmengine, hotcoco and scipy."""
 
 from mmfocalx import compat
 

@@ -12,14 +12,26 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
+from mmfocalx.errors import wrong
+
 ANY_OVERLAP = 1e-6
 """The IoU threshold that lets every overlapping box match ("IoU > 0")."""
 
 
 def read_annotations(path: str) -> COCO:
-    """A COCO annotation file, whatever its ``info`` and ``licenses`` hold."""
-    content = json.loads(Path(path).read_text())
-    return COCO({key: content[key] for key in ('images', 'annotations', 'categories')})
+    """A COCO annotation file, whatever its ``info`` and ``licenses`` hold.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no COCO JSON.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+        kept = {key: content[key] for key in ('images', 'annotations', 'categories')}
+    except (ValueError, KeyError, TypeError) as error:
+        fault = f'{type(error).__name__}: {error}'
+        wrong('ann_file', 'a file of COCO JSON', path, hint=fault)
+    return COCO(kept)
 
 
 @dataclass(frozen=True)

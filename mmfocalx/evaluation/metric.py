@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
+from mmfocalx.errors import check_bool, check_integer, check_number, wrong
 from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match, read_annotations
 from mmfocalx.evaluation.score_quality import (
     correlations,
@@ -40,7 +41,7 @@ class ScoreQualityMetric(BaseMetric):
         prefix: Prefix of the reported names.
 
     Raises:
-        ValueError: If the IoU threshold is outside (0, 1) or a number is not positive.
+        TypeError, ValueError: for an argument of the wrong type or value, naming it.
     """
 
     default_prefix = 'score_quality'
@@ -56,16 +57,11 @@ class ScoreQualityMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if not 0 < iou_threshold < 1:
-            raise ValueError(f'iou_threshold must be inside (0, 1), but got {iou_threshold}')
-        for name, value in (('num_bins', num_bins), ('max_detections', max_detections)):
-            if value < 1:
-                raise ValueError(f'{name} must be at least 1, but got {value}')
+        self.iou_threshold = check_number('iou_threshold', iou_threshold, above=0, below=1)
+        self.num_bins = check_integer('num_bins', num_bins, low=1)
+        self.max_detections = check_integer('max_detections', max_detections, low=1)
+        self.classwise = check_bool('classwise', classwise)
         self.truth = read_annotations(ann_file)
-        self.iou_threshold = iou_threshold
-        self.num_bins = num_bins
-        self.max_detections = max_detections
-        self.classwise = classwise
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         """Keep the detections of a batch.
@@ -100,9 +96,8 @@ class ScoreQualityMetric(BaseMetric):
         """Class ids and names in the order of mmdet's labels: the annotation file's."""
         names = self.dataset_meta['classes']
         found = {one['id']: one['name'] for one in self.truth.dataset['categories']}
-        missing = set(names) - set(found.values())
-        if missing:
-            raise ValueError(f'ann_file has no classes {sorted(missing)}; it has {found}')
+        if not {*names} <= {*found.values()}:
+            wrong('ann_file', f'annotations with the categories {[*names]}', [*found.values()])
         return {class_id: name for class_id, name in found.items() if name in names}
 
 

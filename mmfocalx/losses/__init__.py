@@ -2,11 +2,11 @@
 
 from .asymmetric import AsymmetricLossX
 from .base import DenseClsLoss
+from .boxes import FocalEIoULossX
 from .equalized_focal import EqualizedFocalLossX
 from .focal import FocalLossX
-from .focal_dice import FocalDiceLossX
-from .focal_eiou import FocalEIoULossX
 from .iou_aware_bce import IABCELossX
+from .masks import FocalDiceLossX
 from .matchability_aware import MALossX
 from .poly_focal import PolyFocalLossX
 from .position_supervised import PositionSupervisedLossX

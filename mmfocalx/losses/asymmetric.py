@@ -2,27 +2,41 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
 from .base import DenseClsLoss
-from .checks import check_number, wrong
-from .functional import asymmetric
-from .targets import Target
+from .batch import Target
+from .checks import check_number
+from .one_pass.elementary import Elementary
 
 
 @MODELS.register_module()
 class AsymmetricLossX(DenseClsLoss):
-    """Asymmetric loss, Ridnik et al. 2021, https://arxiv.org/abs/2009.14119.
+    r"""Positives and negatives focus apart, and very easy negatives are dropped.
+
+    Asymmetric loss, Ridnik et al. 2021, https://arxiv.org/abs/2009.14119, eq. 7:
+
+    .. math::
+        -y (1-p)^{\gamma_+} \log p - (1-y) m^{\gamma_-} \log(1-m), \quad m = \max(p - c, 0)
 
     Args:
         gamma_pos: focusing exponent >= 0 of positives.
         gamma_neg: focusing exponent >= 0 of negatives.
-        clip: probability in [0, 1) by which negatives are shifted down.
+        clip: probability c in [0, 1) by which negatives are shifted down.
         kwargs: see :class:`DenseClsLoss`.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
+
+    Example:
+        >>> import torch
+        >>> from mmfocalx.losses import AsymmetricLossX
+        >>> loss = AsymmetricLossX()
+        >>> loss(torch.zeros(2, 1), torch.tensor([0, 1]), reduction_override='none')
+        tensor([[0.3466],
+                [0.0245]])
     """
 
     bce_settings = {'gamma_pos': 0.0, 'gamma_neg': 0.0, 'clip': 0.0}
@@ -38,9 +52,16 @@ class AsymmetricLossX(DenseClsLoss):
         super().__init__(**kwargs)
         self.gamma_pos = check_number('gamma_pos', gamma_pos, low=0)
         self.gamma_neg = check_number('gamma_neg', gamma_neg, low=0)
-        if check_number('clip', clip, 0, 1) == 1:
-            wrong('clip', 'below 1', clip)
-        self.clip = clip
+        self.clip = check_number('clip', clip, low=0, below=1)
 
-    def elementwise(self, x: Tensor, t: Target) -> Tensor:
-        return asymmetric(x, t, gamma_pos=self.gamma_pos, gamma_neg=self.gamma_neg, clip=self.clip)
+    def elementwise(self, x: Tensor, t: Target, f: Elementary) -> Tensor:
+        p, not_p = f.sigmoid(x), f.not_sigmoid(x)
+        positive = -f.power(not_p, self.gamma_pos) * f.log_sigmoid(x)
+        if self.clip == 0:
+            negative = -f.power(p, self.gamma_neg) * f.log_not_sigmoid(x)
+        else:
+            hard = p > self.clip
+            shifted = torch.where(hard, p - self.clip, 0.0)
+            log_miss = torch.where(hard, f.log_not_sigmoid_plus(x, not_p, self.clip), 0.0)
+            negative = -f.power(shifted, self.gamma_neg) * log_miss
+        return t.score * positive + (1 - t.score) * negative

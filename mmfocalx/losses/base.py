@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .blockwise import computed_in
-from .checks import check_bool, check_choice, check_number, check_per_class, describe, wrong
-from .fused import scaled_sum
-from .reduction import (
-    ReducedLoss,
-    check_avg_factor,
-    check_weight,
-    divisor,
-    hardest,
-    resolve_reduction,
-)
-from .targets import CheckedTarget, Target, TargetLike, check_target
+from .batch import Batch, Target, TargetLike, check_batch
+from .checks import check_bool, check_choice, check_integer, check_number, check_per_class, wrong
+from .one_pass import gradient_of, scaled_sum
+from .one_pass.elementary import ANY_ORDER, Elementary
+from .precision import computed_in
+from .reduction import ReducedLoss, check_avg_factor, divisor, hardest, resolve_reduction
 
 PROBABILITY_EPS = 1e-6
+STEEPEST_IN_FLOAT16 = 2.0**-11
+NO_PART_OF_THE_FORMULA = {'training', 'fused', 'reduction', 'loss_weight', 'ohem_ratio'}
+Module = TypeVar('Module', bound=nn.Module)
 
 
 class DenseClsLoss(ReducedLoss):
     """Base of the classification losses: a subclass adds its formula, :meth:`elementwise`.
+
+    A loss that needs the whole batch at once, such as one that ranks predictions, brings its own
+    :meth:`entries` and :meth:`total` instead.
 
     Args:
         use_sigmoid: sigmoid per class if True, softmax over the classes if False (only where
             ``supports_softmax``).
         reduction: 'none', 'mean' or 'sum'.
         loss_weight: factor of the result.
-        activated: whether predictions are probabilities, clipped to [1e-6, 1 - 1e-6], instead
-            of logits.
+        activated: whether predictions are probabilities, clipped to [1e-6, 1 - 1e-6] (with the
+            gradient of the clip point), instead of logits.
         ignore_index: label of rows with zero loss and gradient that no mean counts.
         label_smoothing: s in [0, 1); y(1-s) + s/2 replaces the score y (softmax: s/C).
         ohem_ratio: share in (0, 1] of the entries to keep, the largest of the unreduced loss.
@@ -46,7 +47,7 @@ class DenseClsLoss(ReducedLoss):
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
     """
 
-    supports_softmax = False
+    supports_softmax: ClassVar[bool] = False
     sums_classes = False
     quality_aware: ClassVar[bool] = False
     """Whether the formula means the quality of a positive to be its target."""
@@ -75,14 +76,12 @@ class DenseClsLoss(ReducedLoss):
             )
         self.sums_classes = self.sums_classes or not use_sigmoid
         self.activated = check_bool('activated', activated)
-        if ignore_index is not None and type(ignore_index) is not int:
-            wrong('ignore_index', 'an integer or None', ignore_index, TypeError)
+        if ignore_index is not None:
+            check_integer('ignore_index', ignore_index)
         self.ignore_index = ignore_index
-        self.label_smoothing = check_number('label_smoothing', label_smoothing, 0, 1)
-        if label_smoothing == 1:
-            wrong('label_smoothing', 'below 1', label_smoothing)
-        if ohem_ratio is not None and check_number('ohem_ratio', ohem_ratio, 0, 1) == 0:
-            wrong('ohem_ratio', 'above 0', ohem_ratio)
+        self.label_smoothing = check_number('label_smoothing', label_smoothing, low=0, below=1)
+        if ohem_ratio is not None:
+            check_number('ohem_ratio', ohem_ratio, above=0, high=1)
         self.ohem_ratio = ohem_ratio
         check_choice('fused', fused, ('auto', True, False))
         self.fused = fused
@@ -92,17 +91,18 @@ class DenseClsLoss(ReducedLoss):
         """A config that builds the loss for ``num_classes`` classes with its default settings."""
         return {'type': cls.__name__, 'use_sigmoid': True}
 
-    def elementwise(self, x: Tensor, t: Target) -> Tensor:
-        """The formula: (N, C) logits and their targets to the (N, C) loss, each row by itself."""
-        raise NotImplementedError
-
-    def observe(self, x: Tensor, checked: CheckedTarget) -> None:
-        """Update the state that :meth:`elementwise` reads, if a loss has any.
+    def elementwise(self, x: Tensor, t: Target, f: Elementary) -> Tensor:
+        """The formula: (N, C) logits and their targets to the (N, C) loss, each row by itself.
 
         Args:
-            x: (N, C) predictions as given.
-            checked: their targets.
+            x: (N, C) logits.
+            t: their targets.
+            f: the elementary functions to use.
         """
+        raise NotImplementedError
+
+    def update_state(self, batch: Batch) -> None:
+        """Update the state that the formula reads, if the loss has any."""
 
     def forward(
         self,
@@ -132,67 +132,115 @@ class DenseClsLoss(ReducedLoss):
         """
         reduction = resolve_reduction(self.reduction, reduction_override, avg_factor)
         avg_factor = check_avg_factor(avg_factor)
-        x, checked, weight = self.check_inputs(pred, target, weight)
-        self.observe(x, checked)
+        batch = self.check(pred, target, weight)
+        self.update_state(batch)
         if reduction != 'none' and self.ohem_ratio is None:
-            mean_over = divisor(reduction, avg_factor, self.count(x, checked))
-            return scaled_sum(self, x, checked, weight, self.loss_weight, mean_over)
-        loss = self.entries(x, checked, weight)
-        if self.ohem_ratio is not None:
-            loss, count = self.mine(loss, checked.valid, self.ohem_ratio)
+            return self.total(
+                batch, self.loss_weight, divisor(reduction, avg_factor, self.count(batch))
+            )
+        if self.keeps_gradient_statistics(batch):
+            gradient = gradient_of(
+                lambda x: self._selected(batch._replace(x=x), reduction, avg_factor).sum(), batch.x
+            )
+            self.update_gradient_statistics(self.gradient_statistics(batch, gradient))
+        loss = self._selected(batch, reduction, avg_factor)
         if reduction != 'none':
-            return self.loss_weight * loss.sum() / divisor(reduction, avg_factor, count)
+            return loss
         lead_only = self.sums_classes and pred.ndim > 1
-        return self.loss_weight * loss.reshape(pred.shape[:-1] if lead_only else pred.shape)
+        return loss.reshape(pred.shape[:-1] if lead_only else pred.shape)
 
-    def entries(self, x: Tensor, checked: CheckedTarget, weight: Tensor | None) -> Tensor:
-        """The weighted loss of every entry: (N, C), or (N,) where classes are summed.
+    def check(self, pred: Tensor, target: TargetLike, weight: Tensor | None) -> Batch:
+        """The arguments of :meth:`forward`, checked and flattened."""
+        batch = check_batch(
+            pred, target, weight, use_sigmoid=self.use_sigmoid, ignore_index=self.ignore_index
+        )
+        self.check_classes(batch.num_classes)
+        return batch
 
-        Args:
-            x: (N, C) predictions as given, of any floating type.
-            checked: their targets.
-            weight: (N, 1), (N, C) or None.
-        """
+    def total(self, batch: Batch, factor: float, divisor: float | Tensor) -> Tensor:
+        """``factor`` times the sum of all entries, over ``divisor``: 0-d."""
+        return scaled_sum(self, batch, factor, divisor)
+
+    def entries(self, batch: Batch, f: Elementary = ANY_ORDER) -> Tensor:
+        """The weighted loss of every entry: (N, C), or (N,) where classes are summed."""
+        x, valid = batch.x, batch.valid
         if x.dtype in (torch.float16, torch.bfloat16):
             x = x.float()
-        valid = None if checked.valid is None else checked.valid[:, None]
         if valid is not None:
-            x = torch.where(valid, x, 0.5 if self.activated else 0.0)
+            x = torch.where(valid[:, None], x, 0.5 if self.activated else 0.0)
         if self.activated:
-            x = self._to_logits(x)
-        loss = self.elementwise(x, self._smoothed(checked.expand(x)))
-        if weight is not None:
-            loss = loss * weight.to(loss.dtype)
+            x = self._to_logits(x, batch.dtype)
+        loss = self.elementwise(x, self._smoothed(batch._replace(x=x).target), f)
+        if batch.weight is not None:
+            loss = loss * batch.weight.to(loss.dtype)
         if valid is not None:
-            loss = torch.where(valid, loss, 0.0)
+            loss = torch.where(valid[:, None], loss, 0.0)
         return loss.sum(dim=1) if self.sums_classes else loss
+
+    def count(self, batch: Batch) -> int | Tensor:
+        """How many entries a plain mean is over."""
+        rows: int | Tensor = len(batch.x)
+        if batch.valid is not None:
+            rows = batch.valid.sum(dtype=computed_in(batch.x))
+        return rows if self.sums_classes else rows * batch.num_classes
+
+    def mine(self, loss: Tensor, batch: Batch, ratio: float) -> tuple[Tensor, Tensor]:
+        """Keep the hardest share of the entries; also how many those are."""
+        counted = batch.valid
+        if counted is not None and loss.ndim == 2:
+            counted = counted[:, None].expand_as(loss)
+        kept = hardest(loss, ratio, counted)
+        return torch.where(kept, loss, 0.0), kept.sum()
+
+    def _selected(self, batch: Batch, reduction: str, avg_factor: float | Tensor | None) -> Tensor:
+        """The loss where its entries are kept apart, or selected before they are reduced."""
+        loss, count = self.entries(batch), self.count(batch)
+        if self.ohem_ratio is not None:
+            loss, count = self.mine(loss, batch, self.ohem_ratio)
+        if reduction == 'none':
+            return self.loss_weight * loss
+        return self.loss_weight * loss.sum() / divisor(reduction, avg_factor, count)
 
     def _smoothed(self, t: Target) -> Target:
         if not self.label_smoothing:
             return t
         uniform = 1 / 2 if self.use_sigmoid else 1 / t.score.shape[1]
         share = self.label_smoothing
-        return Target(t.score * (1 - share) + share * uniform, t.quality)
+        return t._replace(score=t.score * (1 - share) + share * uniform, hard=False)
 
-    def _to_logits(self, p: Tensor) -> Tensor:
-        if self.use_sigmoid:
-            return p.logit(eps=PROBABILITY_EPS)
-        return p.clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS).log()
+    def _to_logits(self, p: Tensor, dtype: torch.dtype | None) -> Tensor:
+        """Logits of probabilities; where those are clipped, with the slope at the clip point."""
+        clipped = p.detach().clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS)
+        moving = clipped + (p - p.detach())
+        x = moving.logit() if self.use_sigmoid else moving.log()
+        if dtype != torch.float16:
+            return x
+        # The slope at the clip point is more than float16 can hold.
+        steep = clipped.clamp(STEEPEST_IN_FLOAT16, 1 - STEEPEST_IN_FLOAT16)
+        slope = steep * (1 - steep) if self.use_sigmoid else steep
+        return x.detach() + (p - p.detach()) / slope
 
-    def check_inputs(
-        self, pred: Tensor, target: TargetLike, weight: Tensor | None
-    ) -> tuple[Tensor, CheckedTarget, Tensor | None]:
-        if not isinstance(pred, Tensor) or not pred.is_floating_point():
-            wrong('pred', 'a floating-point tensor', describe(pred), TypeError)
-        if pred.ndim == 0 or (pred.ndim > 1 and pred.shape[-1] == 0):
-            wrong('pred', 'of shape (..., C) with C >= 1', tuple(pred.shape))
-        checked = check_target(
-            target, pred, use_sigmoid=self.use_sigmoid, ignore_index=self.ignore_index
-        )
-        num_classes = pred.shape[-1] if pred.ndim > 1 else 1
-        self.check_classes(num_classes)
-        lead = pred.shape[:-1] if pred.ndim > 1 else pred.shape
-        return pred.reshape(-1, num_classes), checked, check_weight(weight, lead, num_classes)
+    # What the one pass asks of a loss beside its entries.
+
+    def settings(self) -> tuple[Hashable, ...]:
+        """What makes one pass different from another."""
+        return _settings(self)
+
+    def with_state_of_now(self: Module) -> Module:
+        """The loss, or a shallow copy that later updates of its state do not reach."""
+        return _with_buffers_of_now(self)
+
+    def keeps_gradient_statistics(self, batch: Batch) -> bool:
+        """Whether this forward adds to a state that is made of the loss's gradient."""
+        return False
+
+    def gradient_statistics(self, batch: Batch, gradient: Tensor) -> Tensor:
+        """What that state takes of the gradient by the predictions, (N, C)."""
+        raise NotImplementedError
+
+    def update_gradient_statistics(self, statistics: Tensor) -> None:
+        """Add that to the state."""
+        raise NotImplementedError
 
     def check_classes(self, num_classes: int) -> None:
         """Raise ValueError if the loss is set up for another number of classes."""
@@ -217,20 +265,29 @@ class DenseClsLoss(ReducedLoss):
         else:
             setattr(self, name, checked)
 
-    def count(self, x: Tensor, checked: CheckedTarget) -> int | Tensor:
-        """How many entries a plain mean is over."""
-        rows = len(x) if checked.valid is None else checked.valid.sum(dtype=computed_in(x))
-        return rows if self.sums_classes else rows * x.shape[1]
-
-    @staticmethod
-    def mine(loss: Tensor, valid: Tensor | None, ratio: float) -> tuple[Tensor, Tensor]:
-        """Keep the hardest share of the entries; also how many those are."""
-        counted = None
-        if valid is not None:
-            counted = valid if loss.ndim == 1 else valid[:, None].expand_as(loss)
-        kept = hardest(loss, ratio, counted)
-        return torch.where(kept, loss, 0.0), kept.sum()
-
     def extra_repr(self) -> str:
         """The settings that differ in kind from module to module."""
         return f'reduction={self.reduction!r}, loss_weight={self.loss_weight}'
+
+
+def _settings(module: nn.Module) -> tuple[Hashable, ...]:
+    own = (
+        (name, value)
+        for name, value in vars(module).items()
+        if name[0] != '_'
+        and name not in NO_PART_OF_THE_FORMULA
+        and (value is None or isinstance(value, (bool, int, float, str)))
+    )
+    inner = (_settings(child) for child in module.children())
+    return (type(module), *own, *(name for name, _ in module.named_buffers()), *inner)
+
+
+def _with_buffers_of_now(module: Module) -> Module:
+    if next(module.buffers(), None) is None:
+        return module
+    frozen = copy.copy(module)
+    buffers = module._buffers.items()
+    frozen._buffers = {name: None if b is None else b.clone() for name, b in buffers}
+    children = module.named_children()
+    frozen._modules = {name: _with_buffers_of_now(child) for name, child in children}
+    return frozen

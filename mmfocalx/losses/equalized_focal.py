@@ -1,28 +1,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from .base import DenseClsLoss
-from .blockwise import blocks
-from .checks import check_number, wrong
-from .elementary import PerClass
-from .functional import equalized_focal, equalized_gamma
-from .targets import CheckedTarget, Target
-
-SUMMED_AT_ONCE = 2**12
-"""Rows that one product adds up; it is fast, and its rounding grows with them."""
+from .base import PROBABILITY_EPS, DenseClsLoss
+from .batch import Batch, Target
+from .checks import check_integer, check_number, wrong
+from .one_pass.class_sums import class_sums
+from .one_pass.elementary import Elementary, PerClass
+from .terms import focal
 
 
 @MODELS.register_module()
 class EqualizedFocalLossX(DenseClsLoss):
-    """Equalized focal loss for long tails, Li et al. 2022, https://arxiv.org/abs/2201.02593.
+    r"""Focal loss for long tails: rare classes focus more, and weigh more.
+
+    Equalized focal loss, Li et al. 2022, https://arxiv.org/abs/2201.02593, eq. 5 to 7:
+
+    .. math::
+        \frac{\gamma_c}{\gamma} \, \alpha_t (1-p_t)^{\gamma_c} \, \mathrm{BCE}(x, y), \quad
+        \gamma_c = \gamma + s \, (1 - g_c)
+
+    where :math:`g_c` in [0, 1] is the gradient that the positives of class c have had over that of
+    its negatives, 1 until there is any. No gradient passes through :math:`\gamma_c`.
 
     Args:
         num_classes: C, a positive integer.
@@ -34,12 +39,24 @@ class EqualizedFocalLossX(DenseClsLoss):
 
     Attributes:
         pos_grad: (C,) buffer, sum of the absolute gradients of the logits of positives.
-        neg_grad: (C,) buffer, that of negatives. Both grow in training only; with several
-            ranks, a step's gradients are summed over them at the next forward.
+        neg_grad: (C,) buffer, that of negatives. Both grow in training only, in forward, by the
+            gradient of what forward returns (of its sum, with reduction 'none'), summed over all
+            ranks: no factor from upstream, such as a loss scale, has a say.
         class_gamma: (C,) exponents of the latest forward.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
+
+    Example:
+        >>> import torch
+        >>> from mmfocalx.losses import EqualizedFocalLossX
+        >>> loss = EqualizedFocalLossX(num_classes=1, gamma=2.0, alpha=None)
+        >>> loss.eval()(torch.zeros(1, 1), torch.tensor([0]))  # as focal loss: ln 2 / 4
+        tensor(0.1733)
+        >>> loss.pos_grad.fill_(1), loss.neg_grad.fill_(2)  # g = 1/2, gamma_c = 6: 3 ln 2 / 64
+        (tensor([1.]), tensor([2.]))
+        >>> loss(torch.zeros(1, 1), torch.tensor([0]))
+        tensor(0.0325)
     """
 
     pos_grad: Tensor
@@ -61,21 +78,14 @@ class EqualizedFocalLossX(DenseClsLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if type(num_classes) is not int:
-            wrong('num_classes', 'a positive integer', num_classes, TypeError)
-        if num_classes < 1:
-            wrong('num_classes', 'a positive integer', num_classes)
-        self.num_classes = num_classes
-        if check_number('gamma', gamma, low=0) == 0:
-            wrong('gamma', 'above 0', gamma)
-        self.gamma = float(gamma)
+        self.num_classes = check_integer('num_classes', num_classes, low=1)
+        self.gamma = check_number('gamma', gamma, above=0)
         self._set_per_class('alpha', alpha, low=0, high=1, optional=True)
         super().check_classes(num_classes)
         self.scale_factor = check_number('scale_factor', scale_factor, low=0)
         self.register_buffer('pos_grad', torch.zeros(num_classes))
         self.register_buffer('neg_grad', torch.zeros(num_classes))
         self.class_gamma = torch.full((num_classes,), gamma)
-        self._own_rank: list[Tensor] = []
 
     @property
     def balance(self) -> Tensor:
@@ -89,63 +99,24 @@ class EqualizedFocalLossX(DenseClsLoss):
         if num_classes != self.num_classes:
             wrong('pred', f'of num_classes={self.num_classes} channels', num_classes)
 
-    def observe(self, x: Tensor, checked: CheckedTarget) -> None:
-        if self.training and get_world_size() > 1:
-            own = torch.zeros(2, self.num_classes, device=x.device, dtype=self.pos_grad.dtype)
-            for grads in self._own_rank:
-                own += grads
-            self._own_rank.clear()
-            all_reduce(own)
-            self._add(own)
-        self.class_gamma = equalized_gamma(
-            self.balance, gamma=self.gamma, scale_factor=self.scale_factor
-        )
-        if self.training and x.requires_grad:
-            x.register_hook(partial(self._collect, x.detach(), checked))
+    def update_state(self, batch: Batch) -> None:
+        self.class_gamma = self.gamma + self.scale_factor * (1 - self.balance)
 
-    def _collect(self, x: Tensor, checked: CheckedTarget, grad: Tensor) -> None:
-        grad = grad.detach()
-        grads = self.pos_grad.new_zeros(2, self.num_classes, device=x.device)
-        positive, negative = grads
-        parts = list(blocks(grad, at_most=SUMMED_AT_ONCE))
-        room = torch.empty_like(grad[parts[0]] if parts else grad)
-        if checked.labels is None:
-            for rows in parts:
-                sizes = self._sizes(grad, x, rows, room)
-                kept = torch.where(checked.rows(rows).expand(sizes).positive, sizes, 0)
-                positive += kept.sum(dim=0)
-                negative += (sizes - kept).sum(dim=0)
-        else:
-            is_positive = checked.positive_quality(self.num_classes) > 0
-            others = (~is_positive).to(grads.dtype)
-            sums = [negative]
-            for rows in parts:
-                sizes = self._sizes(grad, x, rows, room)
-                # Unlike a product, addmv_ keeps its precision within autocast.
-                sums.append(torch.zeros_like(negative).addmv_(sizes.T, others[rows]))
-            for few in is_positive.nonzero()[:, 0].split(max(1, len(room))):
-                sizes, labels = self._sizes(grad, x, few, room), checked.labels[few]
-                positive.index_add_(0, labels, sizes.gather(1, labels[:, None])[:, 0])
-                sums.append(sizes.scatter_(1, labels[:, None], 0).sum(dim=0))
-            grads[1] = torch.stack(sums).sum(dim=0)
-        if get_world_size() > 1:
-            self._own_rank.append(grads)
-        else:
-            self._add(grads)
+    def keeps_gradient_statistics(self, batch: Batch) -> bool:
+        return self.training and batch.x.requires_grad and torch.is_grad_enabled()
 
-    def _sizes(self, grad: Tensor, x: Tensor, rows: slice | Tensor, room: Tensor) -> Tensor:
-        """Absolute gradients of the logits of some rows; ``room`` for as many saves memory."""
-        part = grad[rows]
-        sizes = torch.abs(part, out=room[: len(part)])
-        if self.activated:
-            sizes *= x[rows] * (1 - x[rows])
-        return sizes.to(self.pos_grad.dtype)
+    def gradient_statistics(self, batch: Batch, gradient: Tensor) -> Tensor:
+        if self.activated:  # the state is made of gradients by logits
+            p = batch.x.clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS)
+            gradient = gradient * (p * (1 - p))
+        return class_sums(gradient, batch).to(self.pos_grad.dtype)
 
-    def _add(self, grads: Tensor) -> None:
-        grads = torch.where(grads.isfinite().all(), grads, 0)  # a scaled loss may overflow
-        self.pos_grad += grads[0]
-        self.neg_grad += grads[1]
+    def update_gradient_statistics(self, statistics: Tensor) -> None:
+        all_reduce(statistics)
+        statistics = torch.where(statistics.isfinite().all(), statistics, 0)
+        self.pos_grad += statistics[0]
+        self.neg_grad += statistics[1]
 
-    def elementwise(self, x: Tensor, t: Target) -> Tensor:
+    def elementwise(self, x: Tensor, t: Target, f: Elementary) -> Tensor:
         gamma = self.class_gamma.to(x.dtype)
-        return equalized_focal(x, t, gamma, gamma=self.gamma, alpha=self.alpha)
+        return gamma * (1 / self.gamma) * focal(x, t, f, gamma=gamma, alpha=self.alpha)

@@ -8,14 +8,22 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from .base import DenseClsLoss
-from .elementary import PerClass
-from .functional import focal, softmax_focal
-from .targets import Target
+from .batch import Target
+from .one_pass.elementary import Elementary, PerClass
+from .terms import focal
 
 
 @MODELS.register_module()
 class FocalLossX(DenseClsLoss):
-    """Focal loss, sigmoid or softmax, Lin et al. 2017, https://arxiv.org/abs/1708.02002, eq. 5.
+    r"""Cross-entropy in which easy predictions count less.
+
+    Focal loss, Lin et al. 2017, https://arxiv.org/abs/1708.02002, eq. 5; with sigmoid
+
+    .. math:: \alpha_t (1-p_t)^\gamma \, \mathrm{BCE}(x, y), \quad 1-p_t = p(1-y) + (1-p)y
+
+    and with softmax, over the classes c,
+
+    .. math:: \sum_c y_c \, \alpha_c (1-p_c)^\gamma (-\log p_c)
 
     Args:
         gamma: focusing exponent >= 0, one number or one per class.
@@ -25,6 +33,15 @@ class FocalLossX(DenseClsLoss):
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
+
+    Example:
+        >>> import torch
+        >>> from mmfocalx.losses import FocalLossX
+        >>> logits = torch.zeros(2, 3)  # p = 1/2 everywhere
+        >>> loss = FocalLossX(gamma=2.0, alpha=0.25)
+        >>> loss(logits, torch.tensor([0, 3]), reduction_override='none')  # 3 is background
+        tensor([[0.0433, 0.1300, 0.1300],
+                [0.1300, 0.1300, 0.1300]])
     """
 
     supports_softmax = True
@@ -44,6 +61,9 @@ class FocalLossX(DenseClsLoss):
         high = 1 if self.use_sigmoid else math.inf
         self._set_per_class('alpha', alpha, low=0, high=high, optional=True)
 
-    def elementwise(self, x: Tensor, t: Target) -> Tensor:
-        formula = focal if self.use_sigmoid else softmax_focal
-        return formula(x, t, gamma=self.gamma, alpha=self.alpha)
+    def elementwise(self, x: Tensor, t: Target, f: Elementary) -> Tensor:
+        if self.use_sigmoid:
+            return focal(x, t, f, gamma=self.gamma, alpha=self.alpha)
+        log_p = x.log_softmax(dim=-1)
+        loss = t.score * f.power(-log_p.expm1(), self.gamma) * -log_p
+        return loss if self.alpha is None else self.alpha * loss

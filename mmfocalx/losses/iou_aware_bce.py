@@ -2,18 +2,31 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
 from .base import DenseClsLoss
+from .batch import Target
 from .checks import check_number
-from .functional import iou_aware_bce
-from .targets import Target
+from .one_pass.elementary import Elementary
+from .terms import sharpened
+
+MIN_TARGET = 0.01
 
 
 @MODELS.register_module()
 class IABCELossX(DenseClsLoss):
-    """IoU-aware BCE of Align-DETR, Cai et al. 2024, https://arxiv.org/abs/2304.07527.
+    r"""Positives learn a mean of their own score and their quality; easy negatives count less.
+
+    IoU-aware BCE of Align-DETR, Cai et al. 2024, https://arxiv.org/abs/2304.07527:
+
+    .. math::
+        \mathrm{BCE}(x, t), \; t = \max(p^\alpha q^{1-\alpha}, 0.01) \text{ for positives}, \quad
+        p^\gamma \, \mathrm{BCE}(x, 0) \text{ for negatives}
+
+    without gradient through t. In a target (labels, quality) every foreground label is a positive,
+    also where its quality is 0, as in the authors' code.
 
     Args:
         alpha: exponent in [0, 1] of the probability in the target of positives; 1 - alpha is
@@ -23,6 +36,15 @@ class IABCELossX(DenseClsLoss):
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
+
+    Example:
+        >>> import torch
+        >>> from mmfocalx.losses import IABCELossX
+        >>> labels, quality = torch.tensor([0, 1]), torch.tensor([0.8, 0.0])
+        >>> loss = IABCELossX()
+        >>> loss(torch.zeros(2, 1), (labels, quality), reduction_override='none')
+        tensor([[0.6931],
+                [0.1733]])
     """
 
     quality_aware = True
@@ -34,5 +56,9 @@ class IABCELossX(DenseClsLoss):
         self.alpha = check_number('alpha', alpha, 0, 1)
         self.gamma = check_number('gamma', gamma, low=0)
 
-    def elementwise(self, x: Tensor, t: Target) -> Tensor:
-        return iou_aware_bce(x, t, alpha=self.alpha, gamma=self.gamma)
+    def elementwise(self, x: Tensor, t: Target, f: Elementary) -> Tensor:
+        p = f.sigmoid(x)
+        with torch.no_grad():
+            aligned = f.power(p, self.alpha) * sharpened(t, f, 1 - self.alpha)
+            score = torch.where(t.matched, aligned.clamp(min=MIN_TARGET), t.score)
+        return torch.where(t.matched, 1.0, f.power(p, self.gamma)) * f.bce(x, score)

@@ -56,32 +56,6 @@ def check_avg_factor(avg_factor: object) -> float | Tensor | None:
     return check_number('avg_factor', avg_factor, low=0)
 
 
-def check_weight(weight: object, lead: torch.Size, num_classes: int) -> Tensor | None:
-    """Bring a weight of any accepted shape to (N, 1) or (N, C).
-
-    Args:
-        weight: of shape lead, lead + (1,), lead + (C,), or flat with N or N * C elements.
-        lead: the leading dimensions of the predictions, of N elements in all.
-        num_classes: C.
-    """
-    if weight is None:
-        return None
-    if not isinstance(weight, Tensor):
-        wrong('weight', 'a tensor', type(weight).__name__, TypeError)
-    rows = math.prod(lead)
-    shape = tuple(weight.shape)
-    if shape in (tuple(lead), (*lead, 1), (rows,)):
-        return weight.reshape(rows, 1)
-    if shape in ((*lead, num_classes), (rows * num_classes,)):
-        return weight.reshape(rows, num_classes)
-    wrong(
-        'weight',
-        f'of shape {tuple(lead)}, {(*lead, 1)}, {(*lead, num_classes)}, {(rows,)} '
-        f'or {(rows * num_classes,)}',
-        shape,
-    )
-
-
 def hardest(loss: Tensor, ratio: float, counted: Tensor | None) -> Tensor:
     """Mask of the ``ceil(ratio * n)`` largest entries (online hard example mining).
 

@@ -10,9 +10,9 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from .base import DenseClsLoss
+from .batch import Batch, Target, values_are_checked
 from .checks import check_number, wrong
-from .functional import slide_weight
-from .targets import CheckedTarget, Target, values_are_checked
+from .one_pass.elementary import Elementary
 
 MIN_MEAN_QUALITY = 0.2
 OWNED_BY_OUTER = (
@@ -23,9 +23,16 @@ OWNED_BY_OUTER = (
 
 @MODELS.register_module()
 class SlideLossX(DenseClsLoss):
-    """Slide loss, Yu et al. 2022 (YOLO-FaceV2), https://arxiv.org/abs/2208.02019.
+    r"""Weighs another sigmoid loss by how close the quality of an entry is to the mean.
 
-    Weighs the entries of another sigmoid loss by how close their quality is to the mean.
+    Slide loss, Yu et al. 2022 (YOLO-FaceV2), https://arxiv.org/abs/2208.02019, eq. 1: the inner
+    loss times
+
+    .. math::
+        1 \text{ if } y \le \mu - 0.1, \quad e^{1-\mu} \text{ if } \mu - 0.1 < y < \mu, \quad
+        e^{1-y} \text{ if } y \ge \mu
+
+    with the mean quality :math:`\mu` of the positives of a call.
 
     Args:
         loss: config of the weighed loss, without the settings that belong to this one; None
@@ -40,6 +47,15 @@ class SlideLossX(DenseClsLoss):
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
+
+    Example:
+        >>> import torch
+        >>> from mmfocalx.losses import SlideLossX
+        >>> labels, quality = torch.tensor([0, 1]), torch.tensor([0.5, 0.0])
+        >>> loss = SlideLossX(auto_iou=0.5)  # of binary cross-entropy; e^(1/2) ln 2 and ln 2
+        >>> loss(torch.zeros(2, 1), (labels, quality), reduction_override='none')
+        tensor([[1.1428],
+                [0.6931]])
     """
 
     quality_aware = True
@@ -62,11 +78,9 @@ class SlideLossX(DenseClsLoss):
         if auto_iou != 'mean':
             if isinstance(auto_iou, str):
                 wrong('auto_iou', "'mean' or a number in [0, 1]", auto_iou)
-            check_number('auto_iou', auto_iou, 0, 1)
+            check_number('auto_iou', auto_iou, low=0, high=1)
         self.auto_iou = auto_iou
-        if check_number('momentum', momentum, 0, 1) == 1:
-            wrong('momentum', 'below 1', momentum)
-        self.momentum = momentum
+        self.momentum = check_number('momentum', momentum, low=0, below=1)
         if auto_iou == 'mean':
             self.register_buffer('running', torch.tensor(MIN_MEAN_QUALITY))
         self._warned_of_hard_targets = False
@@ -88,9 +102,9 @@ class SlideLossX(DenseClsLoss):
     def check_classes(self, num_classes: int) -> None:
         self.loss.check_classes(num_classes)
 
-    def observe(self, x: Tensor, checked: CheckedTarget) -> None:
-        self.loss.observe(x, checked)
-        quality = checked.positive_quality(x.shape[1])
+    def update_state(self, batch: Batch) -> None:
+        self.loss.update_state(batch)
+        quality = batch.positive_quality()
         self._warn_of_hard_targets(quality)
         if self.auto_iou != 'mean' or not self.training:
             return
@@ -112,7 +126,21 @@ class SlideLossX(DenseClsLoss):
                 stacklevel=4,
             )
 
-    def elementwise(self, x: Tensor, t: Target) -> Tensor:
-        mean_quality = self.running if self.auto_iou == 'mean' else x.new_tensor(self.auto_iou)
-        weight = slide_weight(t.quality, mean_quality.to(x.dtype).clamp(min=MIN_MEAN_QUALITY))
-        return self.loss.elementwise(x, t) * weight
+    def keeps_gradient_statistics(self, batch: Batch) -> bool:
+        return self.loss.keeps_gradient_statistics(batch)
+
+    def gradient_statistics(self, batch: Batch, gradient: Tensor) -> Tensor:
+        return self.loss.gradient_statistics(batch, gradient)
+
+    def update_gradient_statistics(self, statistics: Tensor) -> None:
+        self.loss.update_gradient_statistics(statistics)
+
+    def elementwise(self, x: Tensor, t: Target, f: Elementary) -> Tensor:
+        mean: float | Tensor
+        if self.auto_iou == 'mean':
+            mean = self.running.to(x.dtype).clamp(min=MIN_MEAN_QUALITY)
+        else:
+            mean = max(float(self.auto_iou), MIN_MEAN_QUALITY)
+        near = t.quality.clamp(min=mean)
+        weight = torch.where(t.quality <= mean - 0.1, 1.0, (1 - near).exp())
+        return self.loss.elementwise(x, t, f) * weight

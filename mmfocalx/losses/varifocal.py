@@ -3,19 +3,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
 from .base import DenseClsLoss
+from .batch import Target
 from .checks import check_bool
-from .elementary import PerClass
-from .functional import varifocal
-from .targets import Target
+from .one_pass.elementary import Elementary, PerClass
 
 
 @MODELS.register_module()
 class VarifocalLossX(DenseClsLoss):
-    """Varifocal loss, Zhang et al. 2021, https://arxiv.org/abs/2008.13367, eq. 2.
+    r"""Positives learn their quality and weigh by it; easy negatives count less.
+
+    Varifocal loss, Zhang et al. 2021, https://arxiv.org/abs/2008.13367, eq. 2:
+
+    .. math::
+        q \, \mathrm{BCE}(x, q) \text{ for positives}, \quad
+        \alpha p^\gamma \, \mathrm{BCE}(x, 0) \text{ for negatives}
+
+    without the leading q if not ``iou_weighted``. The gradient passes through p, as in mmdet.
 
     Args:
         alpha: weight in [0, 1] of negatives, one number or one per class.
@@ -25,6 +33,15 @@ class VarifocalLossX(DenseClsLoss):
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
+
+    Example:
+        >>> import torch
+        >>> from mmfocalx.losses import VarifocalLossX
+        >>> labels, quality = torch.tensor([0, 1]), torch.tensor([0.8, 0.0])
+        >>> loss = VarifocalLossX()
+        >>> loss(torch.zeros(2, 1), (labels, quality), reduction_override='none')
+        tensor([[0.5545],
+                [0.1300]])
     """
 
     quality_aware = True
@@ -45,5 +62,7 @@ class VarifocalLossX(DenseClsLoss):
         self._set_per_class('gamma', gamma, low=0)
         self.iou_weighted = check_bool('iou_weighted', iou_weighted)
 
-    def elementwise(self, x: Tensor, t: Target) -> Tensor:
-        return varifocal(x, t, alpha=self.alpha, gamma=self.gamma, iou_weighted=self.iou_weighted)
+    def elementwise(self, x: Tensor, t: Target, f: Elementary) -> Tensor:
+        positive_weight = t.score if self.iou_weighted else torch.ones_like(t.score)
+        negative_weight = self.alpha * f.power(f.sigmoid(x), self.gamma)
+        return torch.where(t.positive, positive_weight, negative_weight) * f.bce(x, t.score)

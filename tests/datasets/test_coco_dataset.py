@@ -74,7 +74,7 @@ def test_missing_annotation_file_is_named(data):
 @pytest.mark.parametrize('content', ['{"images": [', '[]', '{"annotations": [{"id": 1}]}'])
 def test_annotation_file_of_another_format_is_named(data, content):
     (data / 'annotations.json').write_text(content)
-    with pytest.raises(ValueError, match='is not COCO JSON') as caught:
+    with pytest.raises(ValueError, match='`ann_file` to be a file of COCO JSON') as caught:
         build(data)
     assert str(data / 'annotations.json') in str(caught.value)
 
@@ -91,7 +91,7 @@ def test_annotation_file_of_another_format_is_named(data, content):
     ],
 )
 def test_classes_that_do_not_match_are_listed(data, classes, says):
-    with pytest.raises(ValueError, match='metainfo') as caught:
+    with pytest.raises(ValueError, match=r"Expected argument `metainfo\['classes'\]`") as caught:
         build(data, metainfo=dict(classes=classes))
     message = str(caught.value)
     assert says in message
@@ -119,6 +119,12 @@ def test_some_of_the_categories_on_request(data):
     assert labels == [0, 0, 0]
     with pytest.raises(ValueError, match='ring'):
         build(data, metainfo=dict(classes=('bar', 'ring')), ignore_other_categories=True)
+
+
+@pytest.mark.parametrize('value', [1, 'yes', None])
+def test_ignore_other_categories_is_a_bool(data, value):
+    with pytest.raises(TypeError, match='argument `ignore_other_categories` to be True or False'):
+        build(data, ignore_other_categories=value)
 
 
 def test_without_classes_they_are_those_of_coco(data):

@@ -8,6 +8,8 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +188,65 @@ def test_the_loser_of_a_race_keeps_the_winners_set(root, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [target]
 
 
+STOPS_HALFWAY = f"""
+import sys, time
+from mmfocalx.datasets import digit_scenes
+
+render, calls = digit_scenes._render_scene, iter(range(50))
+
+def render_or_stop(*args):
+    if next(calls) == 15:
+        print('halfway', flush=True)
+        time.sleep(600)
+    return render(*args)
+
+digit_scenes._render_scene = render_or_stop
+digit_scenes.NUM_IMAGES = {SMALL!r}
+digit_scenes.build(sys.argv[1], seed=3)
+"""
+
+
+@pytest.fixture
+def halfway(tmp_path):
+    """A process that has made half of ``tmp_path / 'set'``."""
+    command = [sys.executable, '-c', STOPS_HALFWAY, str(tmp_path / 'set')]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert 'halfway\n' in iter(process.stdout.readline, '')
+        yield process
+        process.kill()
+
+
+def test_what_a_killed_build_left_goes_with_the_next_one(halfway, root, tmp_path):
+    halfway.kill()
+    halfway.wait()
+    (left,) = tmp_path.iterdir()
+    assert left.name != 'set' and any(left.rglob('*.jpg'))
+    assert digit_scenes.build(tmp_path / 'set', seed=3) is True
+    assert list(tmp_path.iterdir()) == [tmp_path / 'set']
+    assert digests(tmp_path / 'set') == digests(root)
+
+
+def test_a_set_that_is_being_made_is_waited_for_and_not_touched(halfway, root, tmp_path):
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(digit_scenes.build, tmp_path / 'set', 3)
+        with pytest.raises(FutureTimeoutError):
+            second.result(timeout=2)
+        (unfinished,) = tmp_path.iterdir()
+        assert unfinished.name != 'set' and any(unfinished.rglob('*.jpg'))
+        halfway.kill()
+        assert second.result(timeout=60) is True
+    assert list(tmp_path.iterdir()) == [tmp_path / 'set']
+    assert digests(tmp_path / 'set') == digests(root)
+
+
+def test_builds_at_the_same_time_make_one_set(root, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        made = [pool.submit(digit_scenes.build, tmp_path / 'set', 3) for _ in range(4)]
+        assert sorted(one.result(timeout=60) for one in made) == [False, False, False, True]
+    assert list(tmp_path.iterdir()) == [tmp_path / 'set']
+    assert digests(tmp_path / 'set') == digests(root)
+
+
 def test_an_empty_folder_is_filled(tmp_path):
     assert digit_scenes.build(tmp_path / 'new' / 'set') is True
     (tmp_path / 'empty').mkdir()
@@ -194,16 +255,19 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 def test_other_data_is_never_overwritten(root, tmp_path):
     (tmp_path / 'photo.jpg').write_bytes(b'precious')
-    with pytest.raises(ValueError, match=r'out: expected .* absent, empty'):
+    with pytest.raises(ValueError, match=r'Expected argument `out` to be .* absent, empty'):
         digit_scenes.build(tmp_path)
     assert (tmp_path / 'photo.jpg').read_bytes() == b'precious'
-    with pytest.raises(ValueError, match=r"'seed': 5.*'seed': 3"):
+    with pytest.raises(ValueError, match=r"'seed': 5.*'seed': 3.*Remove it"):
         digit_scenes.build(root, seed=5)
 
 
-@pytest.mark.parametrize('seed', [-1, 1.0, True, '0', None])
-def test_a_bad_seed_is_named(tmp_path, seed):
-    with pytest.raises(ValueError, match='seed: expected an integer >= 0'):
+@pytest.mark.parametrize(
+    ('seed', 'error'),
+    [(-1, ValueError), (1.0, TypeError), (True, TypeError), ('0', TypeError), (None, TypeError)],
+)
+def test_a_bad_seed_is_named(tmp_path, seed, error):
+    with pytest.raises(error, match='Expected argument `seed` to be an integer of at least 0'):
         digit_scenes.build(tmp_path / 'set', seed=seed)
     assert list(tmp_path.iterdir()) == []
 

@@ -136,14 +136,37 @@ def test_class_that_the_annotations_lack(tmp_path: Path) -> None:
     metric = metric_of(tmp_path, truth)
     metric.dataset_meta = {'classes': ('bird', 'dog')}
     metric.process(None, samples(truth, found)[:1])
-    with pytest.raises(ValueError, match='dog'):
+    with pytest.raises(ValueError, match=r"`ann_file` to be annotations .*\['bird', 'dog'\]"):
         metric.evaluate(1)
 
 
-@pytest.mark.parametrize('option', [{'iou_threshold': 0.0}, {'num_bins': 0}])
-def test_bad_arguments(tmp_path: Path, option: dict) -> None:
-    with pytest.raises(ValueError, match=next(iter(option))):
-        metric_of(tmp_path, scene()[0], **option)
+@pytest.mark.parametrize(
+    ('argument', 'value', 'error', 'expected'),
+    [
+        ('iou_threshold', 0.0, ValueError, r'a finite number in \(0, 1\), but got 0.0'),
+        ('iou_threshold', 1, ValueError, r'a finite number in \(0, 1\), but got 1'),
+        ('iou_threshold', math.nan, ValueError, r'a finite number in \(0, 1\), but got nan'),
+        ('iou_threshold', '0.5', TypeError, r"a number in \(0, 1\), but got '0.5'"),
+        ('num_bins', 0, ValueError, 'an integer of at least 1, but got 0'),
+        ('num_bins', 25.0, TypeError, 'an integer of at least 1, but got 25.0'),
+        ('max_detections', True, TypeError, 'an integer of at least 1, but got True'),
+        ('classwise', 'yes', TypeError, "True or False, but got 'yes'"),
+    ],
+)
+def test_bad_arguments(
+    tmp_path: Path, argument: str, value: object, error: type[Exception], expected: str
+) -> None:
+    with pytest.raises(error, match=f'^Expected argument `{argument}` to be {expected}'):
+        metric_of(tmp_path, scene()[0], **{argument: value})
+
+
+@pytest.mark.parametrize('content', [b'{"images": [', b'[]', b'{"images": []}', b'\xff'])
+def test_annotation_file_of_another_format(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / 'annotations.json'
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match='`ann_file` to be a file of COCO JSON') as caught:
+        ScoreQualityMetric(str(file))
+    assert repr(str(file)) in str(caught.value)
 
 
 def evaluate_half(rank: int, folder: Path) -> dict:

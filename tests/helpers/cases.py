@@ -31,6 +31,7 @@ class Case:
     base: dict[str, Any] = field(default_factory=dict)
     per_class_alpha: bool = False
     stateful: bool = False
+    zero_quality_is_positive: bool = False
     rtol: float = 1e-8  # in float64
 
     @property
@@ -124,13 +125,20 @@ CASES = [
         'MALossX',
         ({}, {'gamma': 0.0}, *alphas(0.6, PER_CLASS)),
         half_gamma={'gamma': 0.5},
+        zero_quality_is_positive=True,
         per_class_alpha=True,
     ),
-    Case('IABCELossX', ({}, {'alpha': 0.75, 'gamma': 1.5}), half_gamma={'gamma': 0.5}),
+    Case(
+        'IABCELossX',
+        ({}, {'alpha': 0.75, 'gamma': 1.5}),
+        half_gamma={'gamma': 0.5},
+        zero_quality_is_positive=True,
+    ),
     Case(
         'PositionSupervisedLossX',
         ({}, *alphas(None, PER_CLASS), {'gamma': 3.0, 'exponent': 0.5}, {'gamma': 0.0}),
         half_gamma={'gamma': 0.5},
+        zero_quality_is_positive=True,
         per_class_alpha=True,
     ),
     Case(

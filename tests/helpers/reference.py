@@ -116,6 +116,9 @@ def classification_loss(
         state.update(inner=inner_formula.entry, inner_kw={**inner_formula.defaults, **inner})
         state['mu'] = max(0.2, slide_threshold(kw, raw, valid, state.get('running', 0.2)))
 
+    def label(i: int, c: int) -> bool | None:
+        return None if target[0] == 'dense' else target[1][i] == c and valid[i]
+
     @cache
     def losses_of_row(i: int, row: tuple[float, ...]) -> list[float]:
         if not valid[i]:
@@ -123,7 +126,7 @@ def classification_loss(
         x = logits_of(row, kw)
         if kw['use_sigmoid']:
             entries = [
-                entry(Entry(x[c], scores[i][c], raw[i][c], c, logits[i][c]), kw, state)
+                entry(Entry(x[c], scores[i][c], raw[i][c], c, logits[i][c], label(i, c)), kw, state)
                 for c in range(channels)
             ]
         else:

@@ -37,6 +37,11 @@ class Entry(NamedTuple):
     raw: float
     c: int
     x0: float
+    label: bool | None = None  # whether a label names it; None for dense targets
+
+    @property
+    def matched(self) -> bool:
+        return self.positive if self.label is None else self.label
 
     @property
     def positive(self) -> bool:
@@ -86,14 +91,14 @@ def asymmetric(e: Entry, kw: State, state: State) -> float:
 
 
 def matchability_aware(e: Entry, kw: State, state: State) -> float:
-    if e.positive:
+    if e.matched:
         return bce(e.x, e.y ** kw['gamma'])
     alpha = 1.0 if kw['alpha'] is None else per_class(kw['alpha'], e.c)
     return alpha * sigmoid(e.x0) ** kw['gamma'] * bce(e.x, e.y)
 
 
 def iou_aware_bce(e: Entry, kw: State, state: State) -> float:
-    if e.positive:
+    if e.matched:
         blend = sigmoid(e.x0) ** kw['alpha'] * e.y ** (1 - kw['alpha'])
         return bce(e.x, max(blend, 0.01))
     return sigmoid(e.x) ** kw['gamma'] * bce(e.x, e.y)
@@ -109,8 +114,8 @@ def equalized_focal(e: Entry, kw: State, state: State) -> float:
 
 def position_supervised(e: Entry, kw: State, state: State) -> float:
     alpha = 0.5 if kw['alpha'] is None else per_class(kw['alpha'], e.c)
-    balance = (alpha if e.positive else 1 - alpha) * (2 if kw['alpha'] is None else 1)
-    y = e.y ** kw['exponent'] if e.positive else e.y
+    balance = (alpha if e.matched else 1 - alpha) * (2 if kw['alpha'] is None else 1)
+    y = e.y ** kw['exponent'] if e.matched else e.y
     return balance * quality_focal(e._replace(y=y), {'beta': kw['gamma']}, state)
 
 

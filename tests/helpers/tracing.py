@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmfocalx.losses import compiled
+from mmfocalx.losses.one_pass import compiled
 
 
 def compile_by_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,4 +19,4 @@ def compile_by_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
         return compiler(function, **{**settings, 'backend': 'aot_eager'})
 
     monkeypatch.setattr(torch, 'compile', tracer)
-    monkeypatch.setattr(compiled, '_passes', {})
+    monkeypatch.setattr(compiled, '_kernels', {})

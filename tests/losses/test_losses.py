@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.registry import MODELS
 
 from helpers.cases import (
     CASES,
@@ -128,7 +129,8 @@ def test_target_forms_are_equivalent(
 ) -> None:
     batch = make_batch(case, 'labels', lead=lead)
     ones = torch.ones(lead, dtype=torch.float64)
-    quality = torch.linspace(0, 1, ones.numel(), dtype=torch.float64).view(lead)
+    lowest = 0.01 if case.zero_quality_is_positive else 0.0
+    quality = torch.linspace(lowest, 1, ones.numel(), dtype=torch.float64).view(lead)
     hard = scatter(batch.target, ones, CHANNELS)
     groups: list[list[Any]] = [
         [batch.target, batch.target.int(), hard, hard.long(), hard.bool(), hard.half()]
@@ -152,8 +154,28 @@ def test_quality_zero_is_a_negative(case: Case) -> None:
     batch = make_batch(case, 'labels')
     background = torch.full_like(batch.target, CHANNELS)
     zero = torch.zeros(9, dtype=torch.float64)
-    loss = case.build({})
-    torch.testing.assert_close(loss(batch.pred, (batch.target, zero)), loss(batch.pred, background))
+    loss, targets = case.build({}), [(batch.target, zero), scatter(batch.target, zero, CHANNELS)]
+    for target in targets[1:] if case.zero_quality_is_positive else targets:
+        torch.testing.assert_close(loss(batch.pred, target), loss(batch.pred, background))
+
+
+def test_a_match_without_overlap_is_a_positive_in_three_losses() -> None:
+    """As in their authors' codes: DEIM, Align-DETR, Stable-DINO."""
+    found = {case.type for case in CASES if case.zero_quality_is_positive}
+    assert found == {'MALossX', 'IABCELossX', 'PositionSupervisedLossX'}
+    x = torch.tensor([[-4.0]], dtype=torch.float64, requires_grad=True)
+    p = 1 / (1 + math.exp(4))
+    slopes = {  # of BCE(x, 0); of BCE(x, 0.01); of 0.25 p^2 BCE(x, 0)
+        'MALossX': p,
+        'IABCELossX': p - 0.01,
+        'PositionSupervisedLossX': 0.25 * p * p * (p + 2 * (1 - p) * -math.log(1 - p)),
+    }
+    for loss, slope in slopes.items():
+        for quality in (0.0, 1e-12):
+            target = torch.tensor([0]), torch.tensor([quality], dtype=torch.float64)
+            value = MODELS.build(dict(type=loss))(x, target)
+            (gradient,) = torch.autograd.grad(value, x)
+            assert gradient.item() == pytest.approx(slope, rel=1e-6), (loss, quality)
 
 
 @each_case

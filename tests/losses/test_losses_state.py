@@ -25,7 +25,7 @@ from helpers.checks import (
     assert_close,
     expected_loss,
 )
-from mmfocalx.losses import blockwise
+from mmfocalx.losses.one_pass import blocks
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
@@ -163,7 +163,7 @@ def test_efl_counts_precisely_within_autocast(form: str) -> None:
 @pytest.mark.parametrize('rows', [1, 2, 100])
 @pytest.mark.parametrize('form', ['labels', 'tuple', 'dense'])
 def test_efl_counts_block_by_block(form: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blockwise, 'BLOCK', rows * CHANNELS)
+    monkeypatch.setattr(blocks, 'BLOCK', rows * CHANNELS)
     ignore = None if form == 'dense' else -5
     batch = make_batch(efl_case(), form, ignore=ignore, weight=(9,), seed=3)
     loss, pred = efl(ignore_index=ignore), batch.pred.clone().requires_grad_()
@@ -228,13 +228,15 @@ def test_efl_accumulates_gradients_of_logits_where_it_gets_probabilities() -> No
     )
 
 
-def test_efl_survives_a_step_that_overflowed() -> None:
-    """A gradient scaler skips a step of infinite gradients; the statistics have to as well."""
-    loss, state = efl(), no_gradient_yet()
-    efl_step(loss, make_batch(efl_case(), 'tuple', seed=0), state)
-    batch = make_batch(efl_case(), 'tuple', seed=1)
-    (loss(batch.pred.clone().requires_grad_(), batch.target) * math.inf).backward()
-    efl_step(loss, make_batch(efl_case(), 'tuple', seed=2), state)
+@pytest.mark.parametrize('factor', [2.0**16, 1e-3, math.inf])
+def test_efl_does_not_count_a_factor_from_upstream(factor: float) -> None:
+    """Such as a loss scale, which may overflow."""
+    scaled, plain = efl(), efl()
+    for step in range(3):
+        batch = make_batch(efl_case(), 'tuple', seed=step)
+        for loss, upstream in ((scaled, factor), (plain, 1.0)):
+            (loss(batch.pred.clone().requires_grad_(), batch.target) * upstream).backward()
+    torch.testing.assert_close(scaled.state_dict(), plain.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('labels', [True, False])

@@ -21,9 +21,10 @@ from helpers.checks import (
     check_loss_weight,
     check_value,
 )
-from losses.test_standalone_losses import boxes
-from mmfocalx.losses import base, functional, targets
+from helpers.masks_and_boxes import boxes
+from mmfocalx.losses import base, batch
 from mmfocalx.losses.base import DenseClsLoss
+from mmfocalx.losses.one_pass.elementary import Elementary
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
@@ -42,18 +43,16 @@ def mean_ignores_avg_factor(patch: pytest.MonkeyPatch) -> None:
 
 def ignored_rows_counted(patch: pytest.MonkeyPatch) -> None:
     whole = DenseClsLoss.count
-
-    def mutant(self: DenseClsLoss, x: torch.Tensor, checked: Any) -> Any:
-        return whole(self, x, checked._replace(valid=None))
-
-    patch.setattr(DenseClsLoss, 'count', mutant)
+    patch.setattr(
+        DenseClsLoss, 'count', lambda loss, given: whole(loss, given._replace(valid=None))
+    )
 
 
 def ignored_rows_are_background(patch: pytest.MonkeyPatch) -> None:
     whole = DenseClsLoss.entries
 
-    def mutant(self: DenseClsLoss, x: Any, checked: Any, weight: Any) -> Any:
-        return whole(self, x, checked._replace(valid=None), weight)
+    def mutant(loss: DenseClsLoss, given: Any, *f: Any) -> Any:
+        return whole(loss, given._replace(valid=None), *f)
 
     patch.setattr(DenseClsLoss, 'entries', mutant)
 
@@ -74,29 +73,30 @@ def loss_weight_dropped(patch: pytest.MonkeyPatch) -> None:
 
 
 def row_weights_taken_per_class(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(base, 'check_weight', lambda weight, *_: weight[None])
+    patch.setattr(batch, 'check_weight', lambda weight, *_: weight[None])
 
 
 def positives_decided_after_smoothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(targets.Target, 'positive', property(lambda t: t.score > 0))
+    for name in ('positive', 'matched'):
+        patch.setattr(batch.Target, name, property(lambda t: t.score > 0))
 
 
 def smoothing_over_all_classes(patch: pytest.MonkeyPatch) -> None:
     def mutant(self: DenseClsLoss, t: Any) -> Any:
         share = self.label_smoothing
-        return targets.Target(t.score * (1 - share) + share / t.score.shape[1], t.quality)
+        return t._replace(score=t.score * (1 - share) + share / t.score.shape[1], hard=False)
 
     patch.setattr(DenseClsLoss, '_smoothed', mutant)
 
 
 def missing_stop_gradient(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch.Tensor, 'detach', lambda tensor: tensor)
-    patch.setattr(functional, 'no_grad', nullcontext)
+    patch.setattr(torch, 'no_grad', nullcontext)
 
 
 def spurious_stop_gradient(patch: pytest.MonkeyPatch) -> None:
-    whole = functional.power
-    patch.setattr(functional, 'power', lambda x, exponent: whole(x.detach(), exponent))
+    whole = Elementary.power
+    patch.setattr(Elementary, 'power', lambda f, x, exponent: whole(f, x.detach(), exponent))
 
 
 def plain(case: Case) -> None:

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS
 
 import mmfocalx.losses
 from helpers.checks import check_box_loss, check_mask_loss
+from helpers.masks_and_boxes import boxes, masks
 
 REDUCTIONS: list[dict[str, Any]] = [
     {},
@@ -35,23 +36,6 @@ BOX_KWARGS: list[dict[str, Any]] = [
     {'gamma': 2.0, 'loss_weight': 5.0},
     {'reduction': 'sum'},
 ]
-
-
-def masks(*shape: int, seed: int = 0, dtype: Any = torch.float64) -> tuple[Any, Any]:
-    g = torch.Generator().manual_seed(seed)
-    logits = torch.randn(shape, generator=g, dtype=torch.float64) * 2
-    target = (torch.rand(shape, generator=g, dtype=torch.float64) > 0.6).double()
-    target[:, 0] = torch.rand(target[:, 0].shape, generator=g, dtype=torch.float64)
-    return logits.to(dtype), target.to(dtype)
-
-
-def boxes(n: int, seed: int = 0, dtype: Any = torch.float64) -> tuple[Any, Any]:
-    g = torch.Generator().manual_seed(seed)
-    corner = torch.rand(n, 2, generator=g, dtype=torch.float64) * 20
-    size = torch.rand(n, 2, generator=g, dtype=torch.float64) * 20 + 10
-    target = torch.cat([corner, corner + size], 1)
-    moved = target + torch.rand(n, 4, generator=g, dtype=torch.float64) * 8 - 4
-    return moved.to(dtype), target.to(dtype)
 
 
 def mask_loss(**kwargs: Any) -> Any:

@@ -27,9 +27,9 @@ from mmfocalx.losses import (
     FocalLossX,
     PolyFocalLossX,
     VarifocalLossX,
-    blockwise,
-    fused,
+    one_pass,
 )
+from mmfocalx.losses.one_pass import autograd, blocks
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 LEAD = (37,)
@@ -42,7 +42,7 @@ def value_and_gradient(
     loss = case.build({**kwargs, 'fused': fused}, batch.channels)
     pred = batch.pred.detach().clone().requires_grad_()
     value = loss(pred, batch.target, batch.weight, **call)
-    assert ('OnePass' in str(value.grad_fn)) == fused, value.grad_fn
+    assert ('ValueAndGradient' in str(value.grad_fn)) == fused, value.grad_fn
     (3 * value).backward()
     assert pred.grad is not None
     return value.detach(), pred.grad
@@ -199,10 +199,10 @@ def test_block_by_block(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = make_batch(case, case.forms[-2], lead=LEAD, ignore=-5, weight=LEAD)
     kwargs = {'ignore_index': -5}
     plain = value_and_gradient(case, kwargs, batch, fused=False)
-    for module in (fused, blockwise):
+    for module in (one_pass, blocks):
         monkeypatch.setattr(module, 'BLOCK', 5 * CHANNELS)
-    spy = Mock(wraps=fused.blockwise)
-    monkeypatch.setattr(fused, 'blockwise', spy)
+    spy = Mock(wraps=autograd.blockwise)
+    monkeypatch.setattr(autograd, 'blockwise', spy)
     loss = case.build({**kwargs, 'fused': False})
     pred = batch.pred.clone().requires_grad_()
     value = loss(pred, batch.target, batch.weight)
@@ -261,8 +261,8 @@ class TunedFocal(FocalLossX):
         super().__init__(**kwargs)
         self.temperature = nn.Parameter(torch.tensor(2.0))
 
-    def elementwise(self, x: Tensor, t: Any) -> Tensor:
-        return super().elementwise(x / self.temperature, t)
+    def elementwise(self, x: Tensor, t: Any, f: Any) -> Tensor:
+        return super().elementwise(x / self.temperature, t, f)
 
 
 @pytest.mark.parametrize('tuned', ['parameter', 'weight', 'avg_factor'])

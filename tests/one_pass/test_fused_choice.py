@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import copy
-import gc
 import logging
 import pickle
-import threading
-from contextlib import nullcontext
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY, Mock
+from unittest.mock import Mock
 
 import pytest
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
-from torch._inductor import cpu_vec_isa
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 
 from helpers.small_training import train
-from mmfocalx.losses import FocalLossX, VarifocalLossX, compiled
+from mmfocalx.losses import FocalLossX, VarifocalLossX
+from mmfocalx.losses.one_pass import compiled
 
 
 def graphs() -> int:
@@ -55,7 +52,7 @@ def test_one_graph_for_all_sizes_and_copies() -> None:
 def test_a_copy_stays_fused() -> None:
     loss = pickle.loads(pickle.dumps(copy.deepcopy(FocalLossX(fused=True))))
     value = loss(torch.randn(5, 3, requires_grad=True), torch.arange(5) % 4)
-    assert 'OnePass' in str(value.grad_fn)
+    assert 'ValueAndGradient' in str(value.grad_fn)
 
 
 @pytest.mark.usefixtures('traced')
@@ -84,21 +81,21 @@ def small_step(loss: nn.Module) -> Tensor:
 
 def test_small_calls_are_not_compiled_by_themselves() -> None:
     before = graphs()
-    assert 'OnePass' not in str(small_step(FocalLossX()).grad_fn)
+    assert 'ValueAndGradient' not in str(small_step(FocalLossX()).grad_fn)
     assert graphs() == before
 
 
 @pytest.mark.usefixtures('traced')
 def test_large_calls_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, 'WORTH_COMPILING', 24)
+    monkeypatch.setattr(compiled, 'WORTH_COMPILING', {'cpu': 24})
     before = graphs()
-    assert 'OnePass' in str(small_step(FocalLossX()).grad_fn)
+    assert 'ValueAndGradient' in str(small_step(FocalLossX()).grad_fn)
     assert graphs() == before + 1
 
 
 def test_the_environment_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('MMFOCALX_FUSED', '0')
-    assert 'OnePass' not in str(small_step(FocalLossX(fused=True)).grad_fn)
+    assert 'ValueAndGradient' not in str(small_step(FocalLossX(fused=True)).grad_fn)
     monkeypatch.setenv('MMFOCALX_FUSED', 'off')
     with pytest.raises(ValueError, match=r"MMFOCALX_FUSED.*'0' or '1'.*'off'"):
         small_step(FocalLossX(fused=True))
@@ -123,125 +120,24 @@ def broken_compiler(*args: Any, **kwargs: Any) -> Any:
 
 
 @pytest.mark.usefixtures('traced')
-def test_a_compiler_that_lags_behind_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    tracer, tried_out = torch.compile, Mock()
+def test_a_compiler_that_lacks_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracer = torch.compile
 
-    def lagging(function: Any, *, options: Any = None, **settings: Any) -> Any:
+    def lacking(function: Any, *, options: Any = None, **settings: Any) -> Any:
         return broken_compiler() if options else tracer(function, **settings)
 
-    monkeypatch.setattr(torch, 'compile', lagging)
-    monkeypatch.setattr(cpu_vec_isa, 'valid_vec_isa_list', tried_out)
+    monkeypatch.setattr(torch, 'compile', lacking)
     loss = FocalLossX(fused=True)
     for _ in range(2):
-        assert 'OnePass' in str(small_step(loss).grad_fn)
-    tried_out.cache_clear.assert_called_once()
+        assert 'ValueAndGradient' in str(small_step(loss).grad_fn)
 
 
 def test_the_compiler_knows_its_options() -> None:
     """Those that it does not know are refused, and the pass compiled without any."""
-    options = compiled.PRECISE | compiled.TRUSTING
+    (options,) = compiled.OPTIONS.values()
     torch.compile(small_step, options=options)
     with pytest.raises(RuntimeError, match='unknown'):
         torch.compile(small_step, options=options | {'cpp.unknown': True})
-
-
-@pytest.mark.usefixtures('traced')
-@pytest.mark.parametrize('known_before', [False, True])
-def test_only_other_code_has_instructions_tried_out(
-    monkeypatch: pytest.MonkeyPatch, known_before: bool
-) -> None:
-    """The trials take half a second; no pass has a use for VNNI and AMX."""
-
-    class Tried(cpu_vec_isa.VecAVX2):
-        __hash__ = object.__hash__
-
-        @cache  # noqa: B019
-        def __bool__(self) -> bool:
-            self._macro = [*self._macro, 'EXTENDED']
-            return bool(self.check_build('code'))
-
-    trial = Mock(return_value=True)
-    monkeypatch.setattr(cpu_vec_isa.VecISA, 'check_build', trial)
-    everything, seen = [*cpu_vec_isa.supported_vec_isa_list, Tried()], []
-    untried = dict(vars(everything[-1]))
-    tried_out = cache(lambda: list(cpu_vec_isa.supported_vec_isa_list))
-    monkeypatch.setattr(cpu_vec_isa, 'supported_vec_isa_list', everything)
-    monkeypatch.setattr(cpu_vec_isa, 'valid_vec_isa_list', tried_out)
-    tracer = torch.compile
-
-    def compiler(function: Any, **settings: Any) -> Any:
-        traced = tracer(function, **settings)
-
-        def run(*args: Any) -> Any:
-            seen.append({type(isa).__name__ for isa in cpu_vec_isa.valid_vec_isa_list()})
-            assert everything[-1]
-            return traced(*args)
-
-        return run
-
-    monkeypatch.setattr(torch, 'compile', compiler)
-    if known_before:
-        assert tried_out() == everything
-    small_step(FocalLossX(fused=True))
-    assert ('VecAMX' in seen[0]) == known_before
-    assert 'VecAVX2' in seen[0]
-    assert tried_out() == everything
-    assert tried_out.cache_info().hits == (2 if known_before else 0)
-    assert Tried.__bool__.cache_info().currsize == (1 if known_before else 0)
-    assert trial.call_count == (1 if known_before else 0)
-    assert vars(everything[-1]) == untried | ({'_macro': ANY} if known_before else {})
-    assert cpu_vec_isa.VecISA.check_build is trial
-
-
-def test_two_threads_leave_the_instructions_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    everything, trial = cpu_vec_isa.supported_vec_isa_list, cpu_vec_isa.VecISA.check_build
-    monkeypatch.setattr(cpu_vec_isa, 'supported_vec_isa_list', everything)
-    monkeypatch.setattr(cpu_vec_isa.VecISA, 'check_build', trial)
-    monkeypatch.setattr(cpu_vec_isa, 'valid_vec_isa_list', cache(list))
-    entered, leave = threading.Event(), threading.Event()
-
-    def other() -> None:
-        with compiled._without_trials():
-            entered.set()
-            leave.wait(60)
-
-    thread = threading.Thread(target=other)
-    with compiled._without_trials():
-        thread.start()
-        entered.wait(0.2)
-    leave.set()
-    thread.join()
-    assert cpu_vec_isa.supported_vec_isa_list is everything
-    assert cpu_vec_isa.VecISA.check_build is trial
-
-
-@pytest.mark.usefixtures('traced')
-@pytest.mark.parametrize('collecting', [False, True])
-@pytest.mark.parametrize('works', [False, True])
-def test_garbage_is_not_collected_while_compiling(
-    monkeypatch: pytest.MonkeyPatch, collecting: bool, works: bool
-) -> None:
-    tracer, seen = torch.compile, []
-
-    def compiler(function: Any, **settings: Any) -> Any:
-        traced = tracer(function, **settings) if works else broken_compiler()
-
-        def run(*args: Any) -> Any:
-            seen.append(gc.isenabled())
-            return traced(*args)
-
-        return run
-
-    monkeypatch.setattr(torch, 'compile', compiler)
-    before = gc.isenabled()
-    try:
-        (gc.enable if collecting else gc.disable)()
-        with nullcontext() if works else pytest.raises(RuntimeError):
-            small_step(FocalLossX(fused=True))
-        assert gc.isenabled() == collecting
-    finally:
-        (gc.enable if before else gc.disable)()
-    assert not seen[0]
 
 
 @pytest.mark.usefixtures('traced')
@@ -249,7 +145,7 @@ def test_garbage_is_not_collected_while_compiling(
 def test_those_who_watch_what_is_saved_see_the_plain_formula(hooks: Any) -> None:
     """Such as checkpoints: they run the forward again for what it saved."""
     with hooks():
-        assert 'OnePass' not in str(small_step(FocalLossX(fused=True)).grad_fn)
+        assert 'ValueAndGradient' not in str(small_step(FocalLossX(fused=True)).grad_fn)
 
 
 def refusing_compiler(*args: Any, **kwargs: Any) -> Any:
@@ -259,16 +155,15 @@ def refusing_compiler(*args: Any, **kwargs: Any) -> Any:
 def test_one_loss_that_cannot_be_traced_leaves_the_others_alone(
     monkeypatch: pytest.MonkeyPatch, traced: None
 ) -> None:
-    monkeypatch.setattr(compiled, '_failures', {})
-    monkeypatch.setattr(compiled, 'WORTH_COMPILING', 24)
+    monkeypatch.setattr(compiled, 'WORTH_COMPILING', {'cpu': 24})
     small_step(Untraceable())
-    assert 'OnePass' not in str(small_step(Untraceable()).grad_fn)
-    assert 'OnePass' in str(small_step(FocalLossX()).grad_fn)
+    assert 'ValueAndGradient' not in str(small_step(Untraceable()).grad_fn)
+    assert 'ValueAndGradient' in str(small_step(FocalLossX()).grad_fn)
 
 
 class Untraceable(FocalLossX):
-    def elementwise(self, x: Tensor, t: Any) -> Tensor:
-        return super().elementwise(x, t) * (2.0 if x.max() > 1000 else 1.0)
+    def elementwise(self, x: Tensor, t: Any, f: Any) -> Tensor:
+        return super().elementwise(x, t, f) * (2.0 if x.max() > 1000 else 1.0)
 
 
 @pytest.mark.parametrize(
@@ -280,19 +175,18 @@ class Untraceable(FocalLossX):
 )
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, compiler: Any, reason: str) -> None:
     monkeypatch.setattr(torch, 'compile', compiler)
-    monkeypatch.setattr(compiled, '_passes', {})
-    monkeypatch.setattr(compiled, '_failures', {})
+    monkeypatch.setattr(compiled, '_kernels', {})
     monkeypatch.setattr(compiled, '_told', set())
     log = Mock()
     monkeypatch.setattr(compiled, 'print_log', log)
     with pytest.raises(RuntimeError, match=r"fused=True of FocalLossX needs .*fused='auto'"):
         small_step(FocalLossX(fused=True))
     small_step(FocalLossX())
-    log.assert_called_once()
-    monkeypatch.setattr(compiled, 'WORTH_COMPILING', 24)
+    log.assert_not_called()
+    monkeypatch.setattr(compiled, 'WORTH_COMPILING', {'cpu': 24})
     for _ in range(2):
         assert small_step(FocalLossX()).isfinite()
-    assert log.call_count == 2
+    log.assert_called_once()
     assert log.call_args.args == (
         f'FocalLossX: eager, because torch.compile failed with {reason}.',
     )

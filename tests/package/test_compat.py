@@ -207,14 +207,18 @@ def test_losses_work_without_mmdet_and_the_rest_says_why_when_built(
     assert done.stderr == ''
 
 
-def test_a_metric_without_hotcoco_says_so_when_built(tmp_path: Path) -> None:
+@pytest.mark.parametrize(('missing', 'unharmed'), [('hotcoco', 'models'), ('scipy', 'losses')])
+def test_a_metric_without_its_packages_says_so_when_built(
+    tmp_path: Path, missing: str, unharmed: str
+) -> None:
     code = (
         'import mmfocalx; from mmengine.registry import METRICS, MODELS\n'
-        "assert MODELS.get('RetinaHeadX').__module__ == 'mmfocalx.models.dense_heads.retina_head'\n"
+        "found = {'models': 'RetinaHeadX', 'losses': 'FocalLossX'}[sys.argv[1]]\n"
+        "assert MODELS.get(found).__module__.startswith(f'mmfocalx.{sys.argv[1]}.')\n"
         "METRICS.build(dict(type='ScoreQualityMetric'))\n"
     )
-    done = Site(tmp_path / 'site').link('hotcoco').run(code)
-    assert "ScoreQualityMetric cannot be built: No module named 'hotcoco'" in done.stderr
+    done = Site(tmp_path / 'site').link(missing).run(code, unharmed)
+    assert f"ScoreQualityMetric cannot be built: No module named '{missing}" in done.stderr
     assert 'pip install hotcoco scipy' in done.stderr
 
 

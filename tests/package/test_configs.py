@@ -1,4 +1,4 @@
-"""Every config parses and builds what its name says; those of the digit scenes take a step."""
+"""A config says what its name says and no more, builds it, and the small ones take a step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
 import mmfocalx  # noqa: F401  (registers)
-from helpers.cases import CASES
+from mmfocalx.losses.catalogue import classification_losses
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
@@ -28,27 +28,17 @@ NAMES = sorted(
     for path in FOLDER.glob('*/*.py')
     if path.parts[-2] != '_base_'
 )
-DIGIT_SCENES = [name for name in NAMES if name.endswith('digit-scenes.py')]
-SIZE = 96
+SMALL = [name for name in NAMES if 'r18-w16' in name]
 HEADS = {'retinanet': 'RetinaHeadX', 'fcos': 'FCOSHeadX', 'solo': 'SOLOHead'}
-# What the loss in a config's name stands for: types, and what the target's score is.
-LOSSES: dict[str, dict[str, str]] = {
-    'focal': dict(loss_cls='FocalLossX', quality='none'),
-    'mmdet-focal': dict(loss_cls='FocalLoss', quality='none'),
-    'softmax-focal': dict(loss_cls='FocalLossX', quality='none'),
-    'varifocal': dict(loss_cls='VarifocalLossX', quality='iou'),
-    'quality-focal': dict(loss_cls='QualityFocalLossX', quality='iou'),
-    'slide': dict(loss_cls='SlideLossX', quality='iou'),
-    'poly-focal': dict(loss_cls='PolyFocalLossX', quality='none'),
-    'asymmetric': dict(loss_cls='AsymmetricLossX', quality='none'),
-    'matchability-aware': dict(loss_cls='MALossX', quality='iou'),
-    'iou-aware-bce': dict(loss_cls='IABCELossX', quality='iou'),
-    'position-supervised': dict(loss_cls='PositionSupervisedLossX', quality='iou'),
-    'equalized-focal': dict(loss_cls='EqualizedFocalLossX', quality='none'),
-    'varifocal-focal-eiou': dict(
-        loss_cls='VarifocalLossX', loss_bbox='FocalEIoULossX', quality='iou'
-    ),
-    'focal-dice': dict(loss_cls='FocalLoss', loss_mask='FocalDiceLossX'),
+SIZE = 96
+LOSSES = {
+    name: loss
+    for name, loss in classification_losses().items()
+    if loss.__module__.startswith('mmfocalx.')
+}
+# A config is named after the file of its loss.
+TYPES = {
+    loss.__module__.rpartition('.')[2].replace('_', '-'): name for name, loss in LOSSES.items()
 }
 
 
@@ -58,11 +48,77 @@ def _scope() -> None:
     MMLogger.get_current_instance().setLevel('ERROR')
 
 
+def parts(name: str) -> tuple[str, str, str]:
+    """Detector, loss and data set in the name of a config."""
+    detector, *_, loss, _schedule, data = Path(name).stem.split('_')
+    return detector, loss, data
+
+
+def head_of(name: str, model: Any) -> Any:
+    return getattr(model, 'mask_head' if parts(name)[0] == 'solo' else 'bbox_head')
+
+
+def expected_losses(loss: str, num_classes: int) -> dict[str, dict[str, Any]]:
+    """Each loss that a name stands for, with the settings that a config has to spell out."""
+    if loss == 'focal-dice':
+        return dict(loss_mask=dict(type='FocalDiceLossX', use_sigmoid=True, loss_weight=3.0))
+    if loss == 'varifocal-focal-eiou':
+        box = dict(type='FocalEIoULossX')
+        return expected_losses('varifocal', num_classes) | dict(loss_bbox=box)
+    if loss == 'mmdet-focal':
+        return dict(loss_cls=dict(type='FocalLoss', use_sigmoid=True))
+    if loss == 'softmax-focal':
+        return dict(loss_cls=dict(type='FocalLossX', use_sigmoid=False))
+    expected = LOSSES[TYPES[loss]].example_config(num_classes)
+    if loss == 'slide':
+        expected['loss'] = LOSSES['VarifocalLossX'].example_config(num_classes)
+    return dict(loss_cls=expected)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_says_what_its_name_says_and_restates_no_default(name: str) -> None:
+    detector, loss, _ = parts(name)
+    head = head_of(name, Config.fromfile(FOLDER / name).model)
+    assert head.type == HEADS[detector]
+    for argument, expected in expected_losses(loss, head.num_classes).items():
+        assert head[argument] == expected
+    if detector != 'solo':
+        aware = head.loss_cls.type in LOSSES and LOSSES[head.loss_cls.type].quality_aware
+        assert head.quality == ('iou' if aware else 'none')
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_only_the_loss_and_the_quality_differ_from_the_focal_neighbour(name: str) -> None:
+    _, loss, _ = parts(name)
+    swapped = {'loss_cls', 'quality'}
+    if loss == 'varifocal-focal-eiou':
+        swapped |= {'loss_bbox', 'reg_decoded_bbox'}
+
+    def rest(name: str) -> dict[str, Any]:
+        cfg = Config.fromfile(FOLDER / name)
+        assert cfg.model.bbox_head.num_classes == len(cfg.metainfo.classes)
+        for argument in swapped:
+            cfg.model.bbox_head.pop(argument, None)
+        return cfg.to_dict()
+
+    assert rest(name) == rest(name.replace(f'_{loss}_', '_focal_'))
+
+
 def build(name: str) -> Any:
     cfg = Config.fromfile(FOLDER / name)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_builds(name: str) -> None:
+    head_config = head_of(name, Config.fromfile(FOLDER / name).model)
+    head = head_of(name, build(name))
+    assert type(head).__name__ == head_config.type
+    for argument in ('loss_cls', 'loss_bbox', 'loss_mask'):
+        if argument in head_config:
+            assert type(getattr(head, argument)).__name__ == head_config[argument].type
 
 
 def batch(num_classes: int) -> tuple[torch.Tensor, list[Any]]:
@@ -82,19 +138,8 @@ def batch(num_classes: int) -> tuple[torch.Tensor, list[Any]]:
     return torch.randn(2, 3, SIZE, SIZE, generator=g), samples
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_config_builds_what_its_name_says(name: str) -> None:
-    detector, *_, loss, _schedule, _dataset = Path(name).stem.split('_')
-    model = build(name)
-    head = model.mask_head if detector == 'solo' else model.bbox_head
-    assert type(head).__name__ == HEADS[detector]
-    for argument, expected in LOSSES[loss].items():
-        value = getattr(head, argument)
-        assert (value if isinstance(value, str) else type(value).__name__) == expected
-
-
-@pytest.mark.parametrize('name', DIGIT_SCENES)
-def test_one_step_on_digit_scenes(name: str) -> None:
+@pytest.mark.parametrize('name', SMALL)
+def test_one_step(name: str) -> None:
     model = build(name)
     model.init_weights()
     model.train()
@@ -113,5 +158,35 @@ def test_one_step_on_digit_scenes(name: str) -> None:
 
 @pytest.mark.parametrize('detector', ['retinanet', 'fcos'])
 def test_every_classification_loss_has_a_config_on_digit_scenes(detector: str) -> None:
-    named = {Path(name).stem.split('_')[-3] for name in DIGIT_SCENES if name.startswith(detector)}
-    assert {case.type for case in CASES} <= {LOSSES[loss]['loss_cls'] for loss in named}
+    heads = [
+        Config.fromfile(FOLDER / name).model.bbox_head
+        for name in SMALL
+        if parts(name)[::2] == (detector, 'digit-scenes')
+    ]
+    assert {*LOSSES} <= {head.loss_cls.type for head in heads}
+
+
+@pytest.mark.parametrize('detector', ['retinanet', 'fcos'])
+@pytest.mark.parametrize('data', ['digit-scenes', 'bccd', 'deeppcb'])
+def test_the_compared_losses_have_a_config_on_every_data_set(detector: str, data: str) -> None:
+    found = {loss for d, loss, s in map(parts, SMALL) if (d, s) == (detector, data)}
+    assert {'mmdet-focal', 'focal', 'varifocal', 'quality-focal'} <= found
+
+
+@pytest.mark.parametrize(
+    ('data', 'variable'),
+    [('digit_scenes', 'DIGIT_SCENES_ROOT'), ('bccd', 'BCCD_ROOT'), ('deeppcb', 'DEEPPCB_ROOT')],
+)
+def test_the_folder_of_a_data_set_comes_from_the_environment(
+    data: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = FOLDER / f'_base_/datasets/{data}.py'
+    for value, root in ((None, f'data/{data}'), ('/elsewhere', '/elsewhere')):
+        monkeypatch.delenv(variable, raising=False)
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+        cfg = Config.fromfile(file)
+        for split in ('train', 'val', 'test'):
+            assert cfg[f'{split}_dataloader'].dataset.data_root == root
+        files = {one.ann_file for one in (*cfg.val_evaluator, *cfg.test_evaluator)}
+        assert len(files) == 2 and all(one.startswith(f'{root}/') for one in files)

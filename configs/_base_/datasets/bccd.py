@@ -3,7 +3,6 @@
 _base_ = 'digit_scenes.py'
 
 data_root = '{{$BCCD_ROOT:data/bccd}}'
-num_classes = 3
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))
 
 train_pipeline = [

@@ -1,7 +1,6 @@
 # Handwritten digits on textured backgrounds; `python -m mmfocalx.datasets.digit_scenes` makes it.
 # DIGIT_SCENES_ROOT in the environment takes the place of data/digit_scenes.
 data_root = '{{$DIGIT_SCENES_ROOT:data/digit_scenes}}'
-num_classes = 10
 metainfo = dict(
     classes=('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 )

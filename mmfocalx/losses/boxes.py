@@ -4,14 +4,26 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from .batch import check_weight
 from .checks import check_number, describe, wrong
-from .elementary import power
-from .reduction import ReducedLoss, check_avg_factor, check_weight, reduce, resolve_reduction
+from .one_pass.elementary import ANY_ORDER
+from .per_sample import PerSampleLoss
+from .precision import computed_in
 
 
 @MODELS.register_module()
-class FocalEIoULossX(ReducedLoss):
-    """Focal-EIoU loss of boxes, Zhang et al. 2022, https://arxiv.org/abs/2101.08158.
+class FocalEIoULossX(PerSampleLoss):
+    r"""IoU loss with the distances of centres and sides, in which good boxes count more.
+
+    Focal-EIoU loss, Zhang et al. 2022, https://arxiv.org/abs/2101.08158, eq. 9 and 12:
+
+    .. math::
+        \mathrm{IoU}^\gamma \left(1 - \mathrm{IoU} + \frac{d^2}{c^2}
+        + \frac{(w - w_t)^2}{c_w^2} + \frac{(h - h_t)^2}{c_h^2}\right)
+
+    with the distance d of the centres and the diagonal c and sides of the enclosing box. No
+    gradient passes through :math:`\mathrm{IoU}^\gamma`. Predictions and targets are (N, 4) boxes,
+    xyxy in pixels, weights (N,) or (N, 4), of which the mean is taken.
 
     Args:
         gamma: exponent >= 0 of the IoU, through which no gradient passes.
@@ -21,6 +33,13 @@ class FocalEIoULossX(ReducedLoss):
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
+
+    Example:
+        >>> import torch
+        >>> from mmfocalx.losses import FocalEIoULossX
+        >>> loss = FocalEIoULossX(gamma=0.0)
+        >>> loss(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 4]]))  # IoU = 1/2
+        tensor(0.8000)
     """
 
     def __init__(
@@ -33,49 +52,20 @@ class FocalEIoULossX(ReducedLoss):
     ) -> None:
         super().__init__(reduction, loss_weight)
         self.gamma = check_number('gamma', gamma, low=0)
-        if check_number('eps', eps, low=0) == 0:
-            wrong('eps', 'above 0', eps)
-        self.eps = eps
+        self.eps = check_number('eps', eps, above=0)
 
-    def forward(
-        self,
-        pred: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: float | Tensor | None = None,
-        reduction_override: str | None = None,
-    ) -> Tensor:
-        """The loss.
-
-        Args:
-            pred: (N, 4) boxes, xyxy in pixels.
-            target: (N, 4) boxes, xyxy in pixels.
-            weight: (N,) factor of the boxes, or (N, 4), of which the mean is taken.
-            avg_factor: divisor of a mean, a number or a one-element tensor.
-            reduction_override: replaces ``reduction`` for this call.
-
-        Returns:
-            0-d, or (N,) with reduction 'none'.
-
-        Raises:
-            TypeError, ValueError: for an argument of the wrong type or shape, naming it.
-        """
-        reduction = resolve_reduction(self.reduction, reduction_override, avg_factor)
-        avg_factor = check_avg_factor(avg_factor)
+    def check(
+        self, pred: Tensor, target: Tensor, weight: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         for name, boxes in (('pred', pred), ('target', target)):
             if not isinstance(boxes, Tensor) or not boxes.is_floating_point():
                 wrong(name, 'a floating-point tensor', describe(boxes), TypeError)
             if boxes.ndim != 2 or boxes.shape != (len(pred), 4):
                 wrong(name, 'boxes of shape (N, 4)', tuple(boxes.shape))
         weight = check_weight(weight, pred.shape[:1], 4)
-        if pred.dtype in (torch.float16, torch.bfloat16):
-            pred = pred.float()
-        loss = self._per_box(pred, target.to(pred.dtype))
-        if weight is not None:
-            loss = loss * weight.to(loss.dtype).mean(dim=1)
-        return self.loss_weight * reduce(loss, reduction, avg_factor, len(loss))
+        return pred, target, None if weight is None else weight.to(computed_in(weight)).mean(dim=1)
 
-    def _per_box(self, pred: Tensor, target: Tensor) -> Tensor:
+    def per_sample(self, pred: Tensor, target: Tensor) -> Tensor:
         size, target_size = pred[:, 2:] - pred[:, :2], target[:, 2:] - target[:, :2]
         top_left = torch.maximum(pred[:, :2], target[:, :2])
         bottom_right = torch.minimum(pred[:, 2:], target[:, 2:])
@@ -87,4 +77,4 @@ class FocalEIoULossX(ReducedLoss):
         centre_offset = (pred[:, :2] + pred[:, 2:] - target[:, :2] - target[:, 2:]) / 2
         centre = centre_offset.square().sum(1) / (enclosing.square().sum(1) + self.eps)
         sides = ((size - target_size).square() / (enclosing.square() + self.eps)).sum(1)
-        return power(iou.detach(), self.gamma) * (1 - iou + centre + sides)
+        return ANY_ORDER.power(iou.detach(), self.gamma) * (1 - iou + centre + sides)

@@ -1,1 +1,0 @@
-custom_imports = dict(imports=['mmfocalx'], allow_failed_imports=False)
