@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mmfocalx.compare.comparison import Group, Variant
 from mmfocalx.plotting import GRID_GREY, STYLE, LineStyle, line_styles
@@ -62,3 +62,14 @@ def rows(axes: Axes, labels: list[str]) -> None:
 def offset(index: int, number: int) -> float:
     """Where, within its row, a config is drawn."""
     return 0.7 * ((index + 0.5) / number - 0.5)
+
+
+def row_height(group: Group) -> float:
+    """Inches of a row that all configs share."""
+    return max(0.26, 0.085 * len(group.finished))
+
+
+def pooled(variant: Variant) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores and IoUs at IoU 0.5 of all classes and seeds."""
+    pairs = [found.at(0) for e in variant.evaluations for found in e.matches.values()]
+    return np.concatenate([s for s, _ in pairs]), np.concatenate([i for _, i in pairs])

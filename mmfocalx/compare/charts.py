@@ -8,16 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from mmfocalx.compare.chart_frame import (
     draw,
     line,
     offset,
+    pooled,
+    row_height,
     rows,
     styled,
 )
-from mmfocalx.compare.comparison import Group, Variant
+from mmfocalx.compare.comparison import Group
 from mmfocalx.compare.evaluation import TIDE_ERRORS
 from mmfocalx.compare.intervals import IOU_THRESHOLDS
 from mmfocalx.plotting import AXIS_GREY, GREY, log_scale, wrapped
@@ -145,11 +146,6 @@ def curve_chart(group: Group, which: str, title: str) -> str:
             log_scale(axes)
 
     return draw(plot, 3.1)
-
-
-def row_height(group: Group) -> float:
-    """Inches of a row that all configs share."""
-    return max(0.26, 0.085 * len(group.finished))
 
 
 def classes_to_show(group: Group) -> list[str]:
@@ -303,9 +299,3 @@ def tide_chart(group: Group) -> str:
         axes.set_xlim(left=0)
 
     return draw(plot, 0.6 + row_height(group) * len(TIDE_ERRORS))
-
-
-def pooled(variant: Variant) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores and IoUs at IoU 0.5 of all classes and seeds."""
-    pairs = [found.at(0) for e in variant.evaluations for found in e.matches.values()]
-    return np.concatenate([s for s, _ in pairs]), np.concatenate([i for _, i in pairs])

@@ -39,6 +39,7 @@ from mmfocalx.compare.resolved_config import (
     write_config,
 )
 from mmfocalx.compare.runs import Outcome, Run
+from mmfocalx.errors import check_integer
 from mmfocalx.files import read_json, write_json
 
 _TRAIN_SHARE = 0.95
@@ -62,8 +63,7 @@ def execute(
         on_progress: Called several times a second with the finished part, 0 to 1, of each run
             that is under way.
     """
-    if jobs < 1:
-        raise ValueError(f'jobs must be at least 1, but got {jobs}')
+    jobs = check_integer('jobs', jobs, low=1)
     env = {'PYTHONUTF8': '1'}  # annotations are UTF-8 whatever the locale
     if jobs > 1:
         threads = str(max(1, (os.cpu_count() or 1) // jobs))

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmfocalx.compare.child_process import locked
 from mmfocalx.compare.identity import changes, file_hash, testing_identity, training_identity
 from mmfocalx.compare.logs import was_started
+from mmfocalx.errors import check_choice
 from mmfocalx.files import read_json
 
 SPLITS = ('val', 'test')
@@ -45,8 +46,7 @@ class Run:
     content: Config | None = field(default=None, hash=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise ValueError(f'split must be one of {SPLITS}, but got {self.split!r}')
+        check_choice('split', self.split, SPLITS)
 
     @property
     def label(self) -> str:

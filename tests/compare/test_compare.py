@@ -22,7 +22,6 @@ from mmfocalx.compare import report as report_writer
 from mmfocalx.compare.child_process import locked
 from mmfocalx.compare.cli import carry_out, main
 from mmfocalx.compare.execution import execute
-from mmfocalx.compare.plan import parse_args
 from mmfocalx.compare.report import Report
 from mmfocalx.compare.runs import ChangedRunError, Run
 
@@ -271,21 +270,6 @@ def test_interrupt_ends_the_children(
     before = epochs_in(tmp_path, 'out')
     time.sleep(0.4)
     assert epochs_in(tmp_path, 'out') == before < 20
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['missing.py'], 'no such config file: missing.py'),
-        ([__file__, __file__], 'given twice: test_compare'),
-        ([__file__, '--seeds', '1', '1'], 'given twice: 1'),
-        ([__file__, '--jobs', '0'], '--jobs'),
-    ],
-)
-def test_bad_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit):
-        parse_args([*arguments, '--out', 'x'])
-    assert message in capsys.readouterr().err
 
 
 def test_real_detector_from_training_to_report(tmp_path: Path, data: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from helpers import stub_tools, tiny_detection
 from helpers.comparing import compare
+from mmfocalx.compare.plan import parse_args
 
 
 @pytest.fixture
@@ -187,3 +188,18 @@ def test_results_hold_whole_paths_and_are_read_from_another_folder(
     done = compare(tools, tmp_path / 'out', config, '--seeds', 0)
     assert done.failed()['a', 0].startswith('not started: annotations that the val split')
     assert str(tmp_path / 'other/data/annotations.json') in done.failed()['a', 0]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['missing.py'], 'no such config file: missing.py'),
+        ([__file__, __file__], 'given twice: test_plan'),
+        ([__file__, '--seeds', '1', '1'], 'given twice: 1'),
+        ([__file__, '--jobs', '0'], '--jobs'),
+    ],
+)
+def test_bad_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        parse_args([*arguments, '--out', 'x'])
+    assert message in capsys.readouterr().err
