@@ -27,13 +27,7 @@ _LABEL_WIDTH = 30
 
 
 class Chart(NamedTuple):
-    """A chart of a group.
-
-    Attributes:
-        title: Its title.
-        explanation: How to read it.
-        draw: Gives its data URI.
-    """
+    """A chart: its title, how to read it, and what draws it of a group as a data URI."""
 
     title: str
     explanation: str
@@ -98,6 +92,7 @@ def difference_chart(group: Group) -> str:
     """MAP of each config less the baseline's, with both intervals."""
     others = [(variant, style) for variant, style in styled(group) if variant.differences]
     labels = [wrapped(variant.label, _LABEL_WIDTH) for variant, _ in others]
+    name_of_baseline = group.baseline.label if group.baseline else ''
 
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
@@ -110,8 +105,7 @@ def difference_chart(group: Group) -> str:
                       alpha=0.55, solid_capstyle='butt')  # fmt: skip
             style.mark(axes, [images.difference], [row], size=7)
         rows(axes, labels)
-        baseline = group.baseline.label if group.baseline else ''
-        axes.set_xlabel(wrapped(f'mAP minus that of {baseline} (points)', 32))
+        axes.set_xlabel(wrapped(f'mAP minus that of {name_of_baseline} (points)', 32))
 
     return draw(plot, 0.8 + sum(0.34 + 0.12 * label.count('\n') for label in labels))
 

@@ -20,7 +20,9 @@ from mmfocalx.compare.html import html_report
 from mmfocalx.compare.report import Report
 from mmfocalx.plotting import STYLE, line_styles, wrapped
 
-NAMES = [f'net_{f"{kind}-" + "with-a-$x$-rather-long_name":.30}_1x' for kind in 'abcdefghijkl']
+NAMES = [
+    f'net_{f"{kind}-" + "with-a-$x$-rather-long-name-of-it":.30}_1x' for kind in 'abcdefghijkl'
+]
 CLASSES = [f'{f"class {k:02} has a name of its own":.30}' for k in range(80)]
 
 
