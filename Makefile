@@ -24,7 +24,7 @@ bench: $(READY)  ## Measure the losses beside other libraries' (half an hour), w
 
 clean:  ## Remove what was built or cached; data, trained models and environments stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find mmfocalx configs tools tests -name __pycache__ -prune -exec rm -rf {} +
+	find mmfocalx benchmark configs tools tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Made last, so that an interrupted set-up is taken up again.
 $(READY): setup.py mmfocalx/compat.py tools/make_env.sh tests/peers.txt

@@ -11,18 +11,20 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.peers import EAGER, FLOOR, OURS, PARTS
+from benchmark.cases import Case, main_losses
 from benchmark.records import Record
+from benchmark.steps import EAGER, FLOOR, OURS, PARTS
 from mmfocalx.plotting import COLOURS, GREY, MARKERS, STYLE, log_scale
 
 Lines = Mapping[str, Sequence[tuple[int, float]]]
 DPI = 110
 
 
-def draw_charts(times: Sequence[Record], memory: Sequence[Record], folder: Path) -> dict[str, str]:
-    """File name and title of each chart drawn into ``folder``."""
+def draw_charts(times: Sequence[Record], memory: Sequence[Record], folder: Path) -> None:
+    """Draw the time and memory of a focal loss step, and the time of every loss of ours."""
     folder.mkdir(parents=True, exist_ok=True)
-    time, peak = _times(times, 'FocalLossX'), _peaks(memory, 'FocalLossX')
+    loss = main_losses()[0]
+    time, peak = _times(times, loss), _peaks(memory, loss)
     ours = {
         loss: lines[OURS]
         for loss in dict.fromkeys(record['loss'] for record in times)
@@ -31,16 +33,13 @@ def draw_charts(times: Sequence[Record], memory: Sequence[Record], folder: Path)
     if FLOOR in time:
         ours[FLOOR] = time[FLOOR]
     charts = {
-        'time.png': ('Time of a focal loss step', time, 'ms'),
-        'memory.png': ('Peak memory of a focal loss step', peak, 'multiples of the logits'),
-        'losses.png': ('Time of a step of each of our losses', ours, 'ms'),
+        'time.png': (time, 'ms'),
+        'memory.png': (peak, 'multiples of the logits'),
+        'losses.png': (ours, 'ms'),
     }
-    drawn = {}
-    for name, (title, lines, unit) in charts.items():
+    for name, (lines, unit) in charts.items():
         if lines:
             _save(folder / name, partial(_plot, lines=lines, unit=unit))
-            drawn[name] = title
-    return drawn
 
 
 def _times(records: Sequence[Record], loss: str) -> dict[str, list[tuple[int, float]]]:
@@ -48,9 +47,9 @@ def _times(records: Sequence[Record], loss: str) -> dict[str, list[tuple[int, fl
         records,
         loss,
         lambda record: {
-            name: one['median_ms']
-            for name, one in record['candidates'].items()
-            if 'median_ms' in one and name not in PARTS
+            name: step['median_ms']
+            for name, step in record['steps'].items()
+            if 'median_ms' in step and name not in PARTS
         },
     )
 
@@ -73,7 +72,7 @@ def _lines(
     """Points of each step with hard labels in single precision, by N x C."""
     lines: dict[str, list[tuple[int, float]]] = {}
     for record in records:
-        if (record['loss'], record['dtype'], record['form']) == (loss, 'fp32', 'labels'):
+        if record['loss'] == loss and Case.of_record(record).is_plain:
             for name, value in values(record).items():
                 lines.setdefault(name, []).append((record['rows'] * record['classes'], value))
     return {name: sorted(points) for name, points in lines.items()}

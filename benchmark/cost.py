@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmark.cases import KEY_SIZES, loss_names
-from benchmark.peers import COPY, FLOOR, NEW_MEMORY, OURS
 from benchmark.records import Record, plain, short, size_of
+from benchmark.steps import COPY, FLOOR, FLOOR_NEW_MEMORY, OURS
 from mmfocalx.compare.markdown import table
 
 
@@ -42,7 +42,7 @@ def _lines(times: Sequence[Record]) -> dict[str, Line]:
         entries = [record['rows'] * record['classes'] for record in of_loss]
         if len(set(entries)) < 3:
             continue
-        medians = [record['candidates'][OURS]['median_ms'] for record in of_loss]
+        medians = [record['steps'][OURS]['median_ms'] for record in of_loss]
         lines[loss] = Line(*fit(entries, medians), entries)
     return lines
 
@@ -60,36 +60,16 @@ def linear(times: Sequence[Record]) -> list[str]:
     return ['## Time of our pass as a linear function of N x C', table(head, rows)]
 
 
-MORE_ARITHMETIC = {
-    'AsymmetricLossX': (
-        'AsymmetricLossX takes two more divisions and a second polynomial, in place of a call of '
-        'the logarithm, with which it took 1.7 to 1.9 times as long as FocalLossX.'
-    ),
-    'IABCELossX': (
-        'IABCELossX takes two square roots, in place of a second exponential (1.5 to 1.6 times).'
-    ),
-    'EqualizedFocalLossX': (
-        'EqualizedFocalLossX takes a second exponential for the exponents of the classes, and '
-        'reads its gradient again to count it by class, which takes about as long. Tried for the '
-        'counting: sums of whole columns (up to three times as slow), a norm by column (six '
-        'times), picking out the positives in every block (twice), a compiled sum (as fast, but '
-        'one more graph to compile), and sums without signs (a third faster, but only for '
-        'weights >= 0).'
-    ),
-}
-"""What the losses that take longest do besides the one exponential and division of FocalLossX."""
-
-
-def profile(times: Sequence[Record]) -> list[str]:
+def parts_of_time(times: Sequence[Record]) -> list[str]:
     """The section on what the pass takes longer than the floor, and for what."""
     lines = _lines(times)
     rows = []
     for record in plain(times):
         if (record['rows'], record['classes']) not in KEY_SIZES:
             continue
-        steps = record['candidates']
+        steps = record['steps']
         ours, floor, new_memory, copy = (
-            steps[name]['median_ms'] for name in (OURS, FLOOR, NEW_MEMORY, COPY)
+            steps[name]['median_ms'] for name in (OURS, FLOOR, FLOOR_NEW_MEMORY, COPY)
         )
         line = lines.get(record['loss'])
         launch = 0.0 if line is None else max(0.0, line.constant)
@@ -98,7 +78,7 @@ def profile(times: Sequence[Record]) -> list[str]:
             record['loss'], size_of(record), short(ours), short(floor), f'{ours / floor:.1f}',
             '-' if line is None else short(launch),
             *(short(part) for part in (copy, mapping, ours - launch - copy - mapping)),
-            f'{steps[OURS]["page_faults"]:,}',
+            f'{steps[OURS]["page_faults"]:,}' if 'page_faults' in steps[OURS] else '-',
         ])  # fmt: skip
     if not rows:
         return []
@@ -111,7 +91,4 @@ def profile(times: Sequence[Record]) -> list[str]:
         'the floor takes longer when it allocates what it writes, as we do the gradient; '
         'arithmetic is the rest.'
     )
-    measured = {row[0] for row in rows}
-    longer = [sentence for loss, sentence in MORE_ARITHMETIC.items() if loss in measured]
-    why = ['FocalLossX takes one exponential and one division for an entry.', *longer]
-    return ['## Distance to the floor', text, table(head, rows), *([' '.join(why)] * bool(longer))]
+    return ['## Distance to the floor', text, table(head, rows)]

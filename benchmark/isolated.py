@@ -1,139 +1,145 @@
-"""What can only be measured in a process of its own: peak memory and the first step."""
+"""What can only be measured in a process of its own: peak memory, first steps, numbers of threads.
+
+The process is this module, with the name of one of :data:`JOBS` and its arguments as JSON.
+"""
 
 from __future__ import annotations
 
-import argparse
-import ctypes
-import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch._dynamo.utils import counters
 
-from benchmark.cases import Case, Size
-from benchmark.peers import candidates, gradient_step
+from benchmark.cases import Case
+from benchmark.detector import DetectorCase, measure_detector
+from benchmark.devices import DEVICES
+from benchmark.heads import HeadCase, measure_heads
+from benchmark.steps import WITHOUT_GRADIENT, gradient_step, steps_of
 
 CACHE = 'TORCHINDUCTOR_CACHE_DIR'
 WARM_PROCESSES = 9
+ROOT = str(Path(__file__).resolve().parents[1])
 
 
-def in_new_process(
-    what: str, case: Case, names: Sequence[str] = (), env: dict[str, str] | None = None
-) -> Any:
-    """The result of 'memory' or 'first' of a case, measured by a new process.
+def in_new_process(job: str, env: Mapping[str, str] | None = None, **arguments: Any) -> Any:
+    """The result of one of :data:`JOBS`, measured by a new process.
 
     Raises:
         RuntimeError: with the end of what the process printed, if it fails.
     """
-    arguments = [what, case.loss, str(case.size), case.dtype, case.form, *names]
-    root = str(Path(__file__).resolve().parents[3])
-    path = os.pathsep.join(filter(None, [root, os.environ.get('PYTHONPATH')]))
+    path = os.pathsep.join(filter(None, [ROOT, os.environ.get('PYTHONPATH')]))
     run = subprocess.run(
-        [sys.executable, '-m', __name__, *arguments],
+        [sys.executable, '-m', __name__, job, json.dumps(arguments)],
         env={**os.environ, 'PYTHONPATH': path, **(env or {})},
         capture_output=True,
         text=True,
     )
     if run.returncode:
-        raise RuntimeError(f'{what} of {case.name} failed: {run.stderr[-2000:]}')
+        raise RuntimeError(f'{job} with {arguments} failed: {run.stderr[-2000:]}')
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def first_steps(case: Case) -> dict[str, Any]:
-    """Seconds of the first step with an empty and with a filled compiler cache."""
+def first_steps(case: Case, device: str = 'cpu', processes: int = WARM_PROCESSES) -> dict[str, Any]:
+    """Seconds of the first step with an empty and, in ``processes``, a filled compiler cache."""
     with tempfile.TemporaryDirectory() as cache:
         cold, *warm = (
-            in_new_process('first', case, env={CACHE: cache}) for _ in range(1 + WARM_PROCESSES)
+            in_new_process('first_step', {CACHE: cache}, record=case.record, device=device)
+            for _ in range(1 + processes)
         )
-    return {'loss': case.loss, 'cold': cold, 'warm': warm}
+    return {'loss': case.loss, 'cold': cold, 'warm': warm_summary(warm)}
 
 
-def _first(case: Case) -> dict[str, Any]:
-    """First and second step, and the graphs after steps of other sizes and factors."""
-    batch = case.batch()
-    loss = case.build(fused=True)
-    target = batch.target
-    times = []
-    for _ in range(2):
-        start = time.perf_counter()
-        gradient_step(lambda x: loss(x, target, avg_factor=batch.avg_factor), batch.logits)
-        times.append(time.perf_counter() - start)
-    graphs = [counters['stats']['unique_graphs']]
-    for rows in (case.size.rows // 2, case.size.rows // 3, 2, 1):
-        part = target[:rows] if isinstance(target, torch.Tensor) else [t[:rows] for t in target]
-        gradient_step(
-            partial(loss, target=part, avg_factor=rows + 0.5),
-            batch.logits[:rows],
-        )
-    graphs.append(counters['stats']['unique_graphs'])
+def warm_summary(steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Median and quartiles of the first steps, median of the second ones."""
+    first, second = ([step[f'{which}_seconds'] for step in steps] for which in ('first', 'second'))
     return {
-        'first_seconds': times[0],
-        'second_seconds': times[1],
-        'graphs': graphs[0],
-        'graphs_after_other_sizes': graphs[1],
+        'processes': len(steps),
+        'samples': first,
+        'median_seconds': float(np.median(first)),
+        'quartiles_seconds': np.quantile(first, [0.25, 0.75]).tolist(),
+        'second_seconds': float(np.median(second)),
     }
 
 
-def _memory(case: Case, names: Sequence[str]) -> dict[str, float | None]:
-    """Peak bytes of a warmed-up step above what logits and targets take."""
-    batch = case.batch()
-    found, _ = candidates(case, batch)
+def first_step(record: Mapping[str, Any], device: str = 'cpu') -> dict[str, Any]:
+    """First and second step, and the graphs after steps of four other sizes."""
+    case = Case.of_record(record)
+    batch = case.batch(device)
+    loss, target = case.build(fused=True).to(device), batch.target()
+
+    def seconds(rows: int) -> float:
+        part = target[:rows] if isinstance(target, torch.Tensor) else [t[:rows] for t in target]
+        start = time.perf_counter()
+        value = partial(loss, target=part, avg_factor=rows + 0.5)
+        gradient_step(value, batch.logits[:rows])[0].item()  # waits for the device
+        return time.perf_counter() - start
+
+    rows = case.size.rows
+    first, second = seconds(rows), seconds(rows)
+    graphs = counters['stats']['unique_graphs']
+    for other in (rows // 2, rows // 3, 2, 1):
+        seconds(other)
+    return {
+        'first_seconds': first,
+        'second_seconds': second,
+        'graphs': graphs,
+        'graphs_after_other_sizes': counters['stats']['unique_graphs'],
+    }
+
+
+def memory(
+    record: Mapping[str, Any], names: Sequence[str] = (), device: str = 'cpu'
+) -> dict[str, float | None]:
+    """Peak bytes of a warmed-up step above what logits and targets take, None where it fails."""
+    case = Case.of_record(record)
+    steps, _ = steps_of(case, case.batch(device))
     peaks: dict[str, float | None] = {}
-    for name, value, _ in found:
-        if value is None or (names and name not in names):
+    for step in steps:
+        if step.name in WITHOUT_GRADIENT or (names and step.name not in names):
             continue
         try:
             for _ in range(2):
-                gradient_step(value, batch.logits)
-            peaks[name] = _peak(partial(gradient_step, value, batch.logits))
+                step.run()
+            peaks[step.name] = DEVICES[device].peak(step.run)
         except Exception:  # whatever another library raises, the timing says so
-            peaks[name] = None
+            peaks[step.name] = None
     return peaks
 
 
-def _peak(step: Any) -> float | None:
-    gc.collect()
-    if sys.platform != 'linux':
-        return None
-    ctypes.CDLL(None).malloc_trim(0)
-    before = _status('VmRSS')
-    Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
-    result = step()
-    peak = _status('VmHWM') - before
-    del result
-    return peak
+def heads(record: Mapping[str, Any], device: str = 'cpu', **options: Any) -> dict[str, Any]:
+    """See :func:`benchmark.heads.measure_heads`."""
+    return measure_heads(HeadCase(**record), device=DEVICES[device], **options)
 
 
-def _status(field: str) -> int:
-    """Bytes of a field of this process's status."""
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(field + ':')))
+def iteration(record: Mapping[str, Any], device: str = 'cpu', **options: Any) -> dict[str, Any]:
+    """See :func:`benchmark.detector.measure_detector`."""
+    return measure_detector(DetectorCase(**record), device=DEVICES[device], **options)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the result as JSON."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument('what', choices=['memory', 'first'])
-    parser.add_argument('loss')
-    parser.add_argument('size', type=Size.parse)
-    parser.add_argument('dtype')
-    parser.add_argument('form')
-    parser.add_argument('names', nargs='*')
-    args = parser.parse_args(argv)
-    case = Case(args.loss, args.size, args.dtype, args.form)
-    result = _first(case) if args.what == 'first' else _memory(case, args.names)
-    print(json.dumps(result))
+JOBS: dict[str, Callable[..., Any]] = {
+    'first_step': first_step,
+    'memory': memory,
+    'heads': heads,
+    'iteration': iteration,
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the result of a job as JSON."""
+    job, arguments = argv
+    print(json.dumps(JOBS[job](**json.loads(arguments))))
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

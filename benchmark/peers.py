@@ -1,181 +1,203 @@
-"""The steps that are timed beside each other: ours, other libraries', yardsticks and the floor."""
+"""Other libraries' implementations of our losses: the one place that knows how to call them."""
 
 from __future__ import annotations
 
-import copy
 import importlib
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark.cases import SOFTMAX, Batch, Case
-
-Value = Callable[[Tensor], Tensor]
-OURS, EAGER = 'ours', 'ours, eager'
-FLOOR, NEW_MEMORY, COPY = 'floor', 'floor, new memory', 'copy'
-PLAIN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    FLOOR: lambda x, buffer: torch.sigmoid(x, out=buffer),
-    NEW_MEMORY: lambda x, buffer: torch.sigmoid(x),
-    COPY: lambda x, buffer: buffer.copy_(x),
-}
-"""Steps without a derivative, of the logits and a buffer as large."""
-PARTS = (NEW_MEMORY, COPY)
-"""Those that only serve to take our time apart."""
-FOCAL, BCE, CROSS_ENTROPY = 'our FocalLossX', 'torch BCE', 'torch cross-entropy'
+Call = Callable[[Tensor, Any], Tensor]
+"""Logits and targets to a loss."""
 
 
-class Candidate(NamedTuple):
-    """A step on logits.
+@dataclass(frozen=True)
+class Peer:
+    """Another implementation of one of our losses.
 
     Attributes:
-        name: as shown.
-        value: logits to the 0-d loss; None for the steps of :data:`PLAIN`.
-        same: whether it has to agree with ours in value and gradient.
+        library: its name.
+        loss: the name of our loss, with '-softmax' for its softmax form.
+        load: imports the library and makes the call. It takes a ``reduction``, 'none' or 'sum' for
+            every peer, and arguments named as our loss's, with our defaults. The ``alpha`` of a
+            softmax form is a tensor with one number for each class, or None.
+        takes: the forms of targets that it takes: 'labels', 'tuple' or 'dense'.
+        devices: the devices that it runs on.
     """
 
-    name: str
-    value: Value | None
-    same: bool
+    library: str
+    loss: str
+    load: Callable[..., Call]
+    takes: tuple[str, ...] = ('dense',)
+    devices: tuple[str, ...] = ('cpu', 'cuda')
 
 
-def candidates(case: Case, batch: Batch) -> tuple[list[Candidate], dict[str, str]]:
-    """The steps of a case, ours first, and why others cannot take part."""
-    found = [
-        Candidate(OURS, _ours(case, batch, fused=True), True),
-        Candidate(EAGER, _ours(case, batch, fused=False), True),
-    ]
-    missing: dict[str, str] = {}
-    for name, make in PEERS.get(case.loss, {}).items():
-        try:
-            found.append(Candidate(name, make(batch), True))
-        except (ImportError, AssertionError, AttributeError) as error:
-            missing[name] = f'{type(error).__name__}: {error}'
-    if case.loss == SOFTMAX:
-        found.append(Candidate(CROSS_ENTROPY, _cross_entropy(batch), False))
-    else:
-        found.append(Candidate(BCE, _bce(batch), False))
-    if case.loss != 'FocalLossX':
-        focal = Case('FocalLossX', case.size, case.dtype, case.form)
-        found.append(Candidate(FOCAL, _ours(focal, batch, fused=True), False))
-    found += [Candidate(name, None, False) for name in PLAIN]
-    return found, missing
+def peers_of(loss: str, device: str = 'cpu') -> list[Peer]:
+    """The peers of one of our losses that run on a device."""
+    return [peer for peer in PEERS if peer.loss == loss and device in peer.devices]
 
 
-def _ours(case: Case, batch: Batch, fused: bool) -> Value:
-    loss, target = case.build(fused), batch.target
-    start = copy.deepcopy(loss.state_dict())
-
-    def value(x: Tensor) -> Tensor:
-        if start:  # what a step changes must not change the next one
-            loss.load_state_dict(start)
-        total: Tensor = loss(x, target, avg_factor=batch.avg_factor)
-        return total
-
-    return value
+def losses_of(library: str) -> list[str]:
+    """The losses of ours that a library has too."""
+    return [peer.loss for peer in PEERS if peer.library == library]
 
 
-def _summed(batch: Batch, entries: Callable[[Tensor, Tensor], Tensor]) -> Value:
-    """A sum over dense targets, made in the step unless they are given."""
-    return lambda x: entries(x, batch.scores()) / batch.avg_factor
+def peer(library: str, loss: str) -> Peer:
+    """A library's implementation of one of our losses."""
+    return next(one for one in PEERS if (one.library, one.loss) == (library, loss))
 
 
-def _bce(batch: Batch) -> Value:
-    return _summed(batch, lambda x, y: F.binary_cross_entropy_with_logits(x, y, reduction='sum'))
+def _mmdet(kind: str, reduction: str, **settings: Any) -> Call:
+    losses = importlib.import_module('mmdet.models.losses')
+    loss: Call = getattr(losses, kind)(use_sigmoid=True, reduction=reduction, **settings)
+    return loss
 
 
-def _cross_entropy(batch: Batch) -> Value:
-    return lambda x: F.cross_entropy(x, batch.labels, reduction='sum') / batch.avg_factor
+def _mmcv(reduction: str, gamma: float = 2.0, alpha: float = 0.25) -> Call:
+    operator = importlib.import_module('mmcv.ops').sigmoid_focal_loss
+    return lambda x, labels: operator(x, labels, gamma, alpha, None, reduction)
 
 
-def _mmdet(name: str, batch: Batch) -> Value:
-    loss = getattr(importlib.import_module('mmdet.models.losses'), name)(use_sigmoid=True)
-
-    def value(x: Tensor) -> Tensor:
-        target: Any = batch.target
-        if name == 'QualityFocalLoss' and batch.form == 'labels':
-            target = batch.labels, batch.quality
-        elif name == 'VarifocalLoss' or (name == 'FocalLoss' and batch.form == 'tuple'):
-            target = batch.scores()
-        return loss(x, target, avg_factor=batch.avg_factor)
-
-    return value
+def _fvcore(reduction: str, gamma: float = 2.0, alpha: float | None = 0.25) -> Call:
+    focal = one_file('fvcore', 'nn/focal_loss.py').sigmoid_focal_loss
+    return partial(focal, gamma=gamma, alpha=_or_minus_one(alpha), reduction=reduction)
 
 
-def _fvcore(batch: Batch) -> Value:
-    focal = _one_file('fvcore', 'nn/focal_loss.py').sigmoid_focal_loss
-    return _summed(batch, lambda x, y: focal(x, y, alpha=0.25, gamma=2.0, reduction='sum'))
+def _torchvision(reduction: str, gamma: float = 2.0, alpha: float | None = 0.25) -> Call:
+    focal = importlib.import_module('torchvision.ops').sigmoid_focal_loss
+    return partial(focal, gamma=gamma, alpha=_or_minus_one(alpha), reduction=reduction)
 
 
-def _kornia(batch: Batch) -> Value:
-    kornia = importlib.import_module('kornia.losses')
-    return _summed(batch, kornia.BinaryFocalLossWithLogits(0.25, 2.0, reduction='sum'))
+def _torchvision_compiled(reduction: str, **settings: Any) -> Call:
+    compiled: Call = torch.compile(_torchvision(reduction, **settings))
+    return compiled
 
 
-def _monai(batch: Batch) -> Value:
-    monai = importlib.import_module('monai.losses.focal_loss')
-    focal = monai.sigmoid_focal_loss
-    return _summed(batch, lambda x, y: focal(x, y, gamma=2.0, alpha=0.25).sum())
+def _kornia(reduction: str, gamma: float = 2.0, alpha: float | None = 0.25) -> Call:
+    focal = importlib.import_module('kornia.losses').binary_focal_loss_with_logits
+    return partial(focal, gamma=gamma, alpha=alpha, reduction=reduction)
 
 
-def _imbalanced(batch: Batch) -> Value:
-    peer = importlib.import_module('imbalanced_losses')
-    return _summed(batch, peer.SigmoidFocalLoss(alpha=0.25, gamma=2.0, reduction='sum'))
+def _monai(reduction: str, gamma: float = 2.0, alpha: float | None = 0.25) -> Call:
+    focal = importlib.import_module('monai.losses.focal_loss').sigmoid_focal_loss
+    return _reduced(reduction, partial(focal, gamma=gamma, alpha=alpha))
 
 
-def _imbalanced_softmax(batch: Batch) -> Value:
-    peer = importlib.import_module('imbalanced_losses')
-    alpha = [0.25] * batch.logits.shape[1]
-    loss = peer.SoftmaxFocalLoss(alpha=alpha, gamma=2.0, reduction='sum')
-    return lambda x: loss(x, batch.labels) / batch.avg_factor
+def _imbalanced(reduction: str, gamma: float = 2.0, alpha: float | None = 0.25) -> Call:
+    losses = importlib.import_module('imbalanced_losses')
+    loss: Call = losses.SigmoidFocalLoss(_or_minus_one(alpha), gamma, reduction=reduction)
+    return loss
 
 
-def _timm(batch: Batch) -> Value:
-    timm = _one_file('timm', 'loss/asymmetric_loss.py')
-    loss = timm.AsymmetricLossMultiLabel(gamma_pos=1, gamma_neg=4, clip=0.05, reduction='sum')
-    return _summed(batch, loss)
+def _kornia_softmax(reduction: str, gamma: float = 2.0, alpha: Tensor | None = None) -> Call:
+    """Its value of every class, of which ours is the sum; its alpha takes class 0 as background."""
+    focal = importlib.import_module('kornia.losses').focal_loss
+    return _reduced(
+        reduction, lambda x, labels: focal(x, labels, None, gamma, 'none', alpha).sum(1)
+    )
 
 
-def _one_file(package: str, path: str) -> ModuleType:
-    """A module of a package whose ``__init__`` imports more than is installed."""
+def _monai_softmax(reduction: str, gamma: float = 2.0, alpha: Tensor | None = None) -> Call:
+    """A scalar alpha of theirs takes class 0 as background."""
+    focal = importlib.import_module('monai.losses.focal_loss').softmax_focal_loss
+    return _reduced(reduction, lambda x, scores: focal(x, scores, gamma, alpha).sum(1))
+
+
+def _imbalanced_softmax(reduction: str, gamma: float = 2.0, alpha: Tensor | None = None) -> Call:
+    losses = importlib.import_module('imbalanced_losses')
+    loss: Call = losses.SoftmaxFocalLoss(alpha=alpha, gamma=gamma, reduction=reduction)
+    return loss
+
+
+def _timm(
+    reduction: str, gamma_pos: float = 1.0, gamma_neg: float = 4.0, clip: float = 0.05
+) -> Call:
+    losses = one_file('timm', 'loss/asymmetric_loss.py')
+    loss: Call = losses.AsymmetricLossMultiLabel(
+        gamma_pos=gamma_pos, gamma_neg=gamma_neg, clip=clip, reduction=reduction
+    )
+    return loss
+
+
+def _monai_masks(
+    reduction: str,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    focal_weight: float = 1.0,
+    dice_weight: float = 1.0,
+    smooth: float = 1.0,
+) -> Call:
+    """Theirs has no value for each sample."""
+    loss: Call = importlib.import_module('monai.losses').DiceFocalLoss(
+        sigmoid=True,
+        smooth_nr=smooth,
+        smooth_dr=smooth,
+        gamma=gamma,
+        alpha=alpha,
+        lambda_focal=focal_weight,
+        lambda_dice=dice_weight,
+        reduction=reduction,
+    )
+    return loss
+
+
+def _mmdet_masks(reduction: str, smooth: float = 1.0) -> Call:
+    """The dice part alone."""
+    losses = importlib.import_module('mmdet.models.losses')
+    loss: Call = losses.DiceLoss(naive_dice=True, eps=smooth, reduction=reduction)
+    return loss
+
+
+PEERS = (
+    Peer('mmdet', 'FocalLossX', partial(_mmdet, 'FocalLoss'), ('labels', 'dense')),
+    Peer('mmdet', 'VarifocalLossX', partial(_mmdet, 'VarifocalLoss')),
+    Peer('mmdet', 'QualityFocalLossX', partial(_mmdet, 'QualityFocalLoss'), ('tuple', 'dense')),
+    Peer('mmcv', 'FocalLossX', _mmcv, ('labels',), ('cuda',)),
+    Peer('fvcore', 'FocalLossX', _fvcore),
+    Peer('torchvision', 'FocalLossX', _torchvision),
+    Peer('torchvision, compiled', 'FocalLossX', _torchvision_compiled),
+    Peer('kornia', 'FocalLossX', _kornia),
+    Peer('MONAI', 'FocalLossX', _monai),
+    Peer('imbalanced-losses', 'FocalLossX', _imbalanced),
+    Peer('kornia', 'FocalLossX-softmax', _kornia_softmax, ('labels',)),
+    Peer('MONAI', 'FocalLossX-softmax', _monai_softmax),
+    Peer('imbalanced-losses', 'FocalLossX-softmax', _imbalanced_softmax, ('labels',)),
+    Peer('timm', 'AsymmetricLossX', _timm),
+    Peer('MONAI', 'FocalDiceLossX', _monai_masks),
+    Peer('mmdet', 'FocalDiceLossX', _mmdet_masks),
+)
+
+
+def one_file(package: str, path: str) -> ModuleType:
+    """A module of a package whose ``__init__`` imports more than is installed.
+
+    Raises:
+        ImportError: if the package or the file is missing.
+    """
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise ModuleNotFoundError(f'No module named {package!r}')
     file = Path(found.origin).parent / path
     spec = importlib.util.spec_from_file_location(f'{package}_one_file', file)
-    if spec is None or spec.loader is None:
+    if spec is None or spec.loader is None or not file.exists():
         raise ImportError(f'{package} has no {path}')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-PEERS: dict[str, dict[str, Callable[[Batch], Value]]] = {
-    'FocalLossX': {
-        'mmdet FocalLoss': lambda batch: _mmdet('FocalLoss', batch),
-        'fvcore': _fvcore,
-        'kornia': _kornia,
-        'MONAI': _monai,
-        'imbalanced-losses': _imbalanced,
-    },
-    'VarifocalLossX': {'mmdet VarifocalLoss': lambda batch: _mmdet('VarifocalLoss', batch)},
-    'QualityFocalLossX': {
-        'mmdet QualityFocalLoss': lambda batch: _mmdet('QualityFocalLoss', batch)
-    },
-    'AsymmetricLossX': {'timm': _timm},
-    SOFTMAX: {'imbalanced-losses': _imbalanced_softmax},
-}
-"""Per loss, other implementations of the same function."""
+def _or_minus_one(alpha: float | None) -> float:
+    """Some libraries write -1 for no alpha."""
+    return -1.0 if alpha is None else alpha
 
 
-def gradient_step(value: Value, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Forward and backward: value and gradient."""
-    x = logits.detach().requires_grad_()
-    loss = value(x)
-    (gradient,) = torch.autograd.grad(loss, x)
-    return loss.detach(), gradient
+def _reduced(reduction: str, entries: Call) -> Call:
+    """The call of a library without reductions."""
+    return (lambda x, target: entries(x, target).sum()) if reduction == 'sum' else entries

@@ -1,22 +1,19 @@
-"""Interleaved times of the candidates of a case, each checked against ours first."""
+"""Interleaved times of the steps of a case, each checked against ours first."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import resource
-import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from benchmark.cases import Batch, Case
-from benchmark.peers import PLAIN, Candidate, candidates, gradient_step
+from benchmark.cases import Case
+from benchmark.devices import DEVICES, Device
+from benchmark.steps import Step, steps_of
 
 TOLERANCE = {'fp32': 1e-5, 'bf16': 2e-2}
 """Relative to the value, and to the largest entry of the gradient."""
@@ -24,40 +21,44 @@ LARGE = 10_000_000
 GIVEN_BACK = 2**24
 """Bytes of logits above which glibc, by default, gives memory back between some of the steps."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-Step = Callable[[], Any]
 
 
-def measure(case: Case, rounds: int | None = None) -> dict[str, Any]:
-    """Times and page faults of all candidates of a case, run in turn.
+def measure(
+    case: Case, rounds: int | None = None, device: Device = DEVICES['cpu']
+) -> dict[str, Any]:
+    """Times of all steps of a case, run in turn.
 
     Args:
         case: the case.
-        rounds: measured steps of each; None for 9, or 5 from ten million entries.
+        rounds: samples of each step; None for 9, or 5 from ten million entries.
+        device: where, and with what it is measured.
     """
     graphs = counters['stats']['unique_graphs']
-    batch = case.batch()
+    batch = case.batch(device.name)
     if keeps_freed_memory(case):
         keep_freed_memory()
-    found, missing = candidates(case, batch)
-    steps, verdicts = prepare(case, batch, found)
+    found, missing = steps_of(case, batch)
+    steps, verdicts = prepare(found, TOLERANCE[case.dtype])
     if rounds is None:
         rounds = 9 if case.size.entries < LARGE else 5
-    samples = interleaved(steps, rounds)
+    samples = interleaved(steps, rounds, device)
+    for step in steps:
+        waits = device.host_waits(step.run)
+        if waits is not None:
+            samples[step.name]['host_waits'] = waits
     return {
         **case.record,
         'rounds': rounds,
-        'logits_bytes': case.logits_bytes,
         'graphs_compiled': counters['stats']['unique_graphs'] - graphs,
         'missing': missing,
-        'candidates': {
-            name: {**verdict, **samples.get(name, {})} for name, verdict in verdicts.items()
-        },
+        'steps': {name: {**verdict, **samples.get(name, {})} for name, verdict in verdicts.items()},
     }
 
 
 def keeps_freed_memory(case: Case) -> bool:
     """Whether a case is timed with the memory of its process kept."""
-    return case.logits_bytes > GIVEN_BACK
+    bytes_of_logits: int = case.record['logits_bytes']
+    return bytes_of_logits > GIVEN_BACK
 
 
 def keep_freed_memory() -> None:
@@ -72,46 +73,39 @@ def keep_freed_memory() -> None:
         set_option(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def prepare(
-    case: Case, batch: Batch, found: list[Candidate]
-) -> tuple[dict[str, Step], dict[str, dict[str, Any]]]:
+def prepare(found: Sequence[Step], tolerance: float) -> tuple[list[Step], dict[str, Any]]:
     """The steps that may be timed, each warmed up, and how each compares with the first."""
-    reference = found[0]
-    if reference.value is None:
-        raise ValueError('the first candidate must be a loss')
-    expected = gradient_step(reference.value, batch.logits)
-    buffer = torch.zeros_like(batch.logits)
-    steps: dict[str, Step] = {}
-    verdicts: dict[str, dict[str, Any]] = {}
-    for name, value, same in found:
-        if value is None:
-            steps[name] = partial(PLAIN[name], batch.logits, buffer)
-            verdicts[name] = {'compared': 'yardstick'}
-            continue
+    expected = found[0].run() if found else ()
+    steps: list[Step] = []
+    verdicts: dict[str, Any] = {}
+    for step in found:
+        step.restore()
         try:
-            got = gradient_step(value, batch.logits)
+            got = step.run()
         except Exception as error:  # whatever another library raises is its result
-            verdicts[name] = {'compared': 'fails', 'reason': f'{type(error).__name__}: {error}'}
+            verdicts[step.name] = {
+                'compared': 'fails',
+                'reason': f'{type(error).__name__}: {error}',
+            }
             continue
-        verdicts[name] = {'compared': 'yardstick'}
-        if same:
-            verdicts[name] = agreement(got, expected, TOLERANCE[case.dtype])
-        if verdicts[name]['compared'] != 'not the same function':
-            steps[name] = partial(gradient_step, value, batch.logits)
+        verdicts[step.name] = (
+            agreement(got, expected, tolerance) if step.is_peer else {'compared': 'yardstick'}
+        )
+        if verdicts[step.name]['compared'] != 'not the same function':
+            steps.append(step)
     return steps, verdicts
 
 
 def agreement(
-    got: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], tolerance: float
+    got: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float
 ) -> dict[str, Any]:
-    """Whether value and gradient agree, and how far they are apart."""
-    value = _distance(got[0], expected[0])
-    gradient = _distance(got[1], expected[1])
-    agrees = value <= tolerance and gradient <= tolerance  # False for NaN
+    """Whether a value and the gradients behind it agree, and how far they are apart."""
+    distances = [_distance(*pair) for pair in zip(got, expected, strict=True)]
+    agrees = all(distance <= tolerance for distance in distances)  # False for NaN
     return {
         'compared': 'same function' if agrees else 'not the same function',
-        'value_error': value,
-        'gradient_error': gradient,
+        'value_error': distances[0],
+        'gradient_error': float(np.max(distances[1:])),
     }
 
 
@@ -122,36 +116,40 @@ def _distance(got: Tensor, expected: Tensor) -> float:
     return (got - expected).abs().max().double().item() / (scale or 1.0)
 
 
-def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, Any]]:
-    """Seconds and page faults of each step: all run once a round, each round another one first."""
-    names = list(steps)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    faults: dict[str, list[int]] = {name: [] for name in names}
+def interleaved(
+    steps: Sequence[Step], rounds: int, device: Device = DEVICES['cpu']
+) -> dict[str, dict[str, Any]]:
+    """What a device measures of each step: all run once a round, each round another one first."""
+    samples: dict[str, list[dict[str, float]]] = {step.name: [] for step in steps}
     gc.collect()
     gc.disable()
     try:
         for turn in range(rounds + 1):
-            shift = turn % len(names)
-            for name in names[shift:] + names[:shift]:
-                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-                start = time.perf_counter()
-                result = steps[name]()
-                end = time.perf_counter()
-                after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-                del result
+            shift = turn % max(len(steps), 1)
+            for step in [*steps[shift:], *steps[:shift]]:
+                step.restore()
+                sample = device.sample(step.run)
                 if turn:  # the first round warms up
-                    seconds[name].append(end - start)
-                    faults[name].append(after - before)
+                    samples[step.name].append(sample)
     finally:
         gc.enable()
-    first = np.array(seconds[names[0]])
-    return {
-        name: {
-            'seconds': seconds[name],
-            'median_ms': 1e3 * float(np.median(seconds[name])),
-            'quartiles_ms': (1e3 * np.quantile(seconds[name], [0.25, 0.75])).tolist(),
-            'ratio': float(np.median(seconds[name]) / np.median(first)),
-            'page_faults': int(np.median(faults[name])),
-        }
-        for name in names
+    if not steps:
+        return {}
+    first = np.median([sample['seconds'] for sample in samples[steps[0].name]])
+    return {name: _summary(of_step, float(first)) for name, of_step in samples.items()}
+
+
+def _summary(samples: Sequence[dict[str, float]], first: float) -> dict[str, Any]:
+    columns = {key: [sample[key] for sample in samples] for key in samples[0]}
+    seconds = columns['seconds']
+    summary: dict[str, Any] = {
+        'samples': seconds,
+        'median_ms': 1e3 * float(np.median(seconds)),
+        'quartiles_ms': (1e3 * np.quantile(seconds, [0.25, 0.75])).tolist(),
+        'ratio': float(np.median(seconds)) / first,
     }
+    if 'page_faults' in columns:
+        summary['page_faults'] = int(np.median(columns['page_faults']))
+    if 'host_seconds' in columns:
+        summary['host_ms'] = 1e3 * float(np.median(columns['host_seconds']))
+    return summary

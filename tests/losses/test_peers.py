@@ -1,11 +1,11 @@
-"""Value and gradient equal those of other libraries, installed as tests/peers.txt says."""
+"""Value and gradient equal those of other libraries, installed as tests/peers.txt says.
+
+The benchmark calls them in the same way: ``benchmark/peers.py``.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,26 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import mmfocalx.losses
+from benchmark.peers import peer
 
 N, C = 60, 5
 ALPHAS = [0.125, 0.875, 0.5, 0.25, 1.0]
 Loss = Callable[[Tensor], Tensor]
 RTOL = {torch.float32: 1e-5, torch.float64: 1e-10}
 either_dtype = pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
-
-
-def one_file(package: str, path: str) -> ModuleType:
-    """A module of a package whose ``__init__`` imports more than is installed."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        pytest.skip(f'could not find {package}')
-    spec = importlib.util.spec_from_file_location(
-        f'{package}_one_file', Path(spec.origin).parent / path
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def logits(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -73,9 +60,18 @@ def compare(ours: Loss, theirs: Loss, pred: Tensor) -> None:
         assert (got - expected).abs().max() <= RTOL[pred.dtype] * expected.abs().max()
 
 
-def our(kind: str, target: Any, **kwargs: Any) -> Loss:
-    loss = getattr(mmfocalx.losses, kind)(reduction='none', **kwargs)
+def our(kind: str, target: Any, reduction: str = 'none', **kwargs: Any) -> Loss:
+    loss = getattr(mmfocalx.losses, kind)(reduction=reduction, **kwargs)
     return lambda x: loss(x, target)
+
+
+def their(library: str, kind: str, target: Any, reduction: str = 'none', **kwargs: Any) -> Loss:
+    """A library's call of the same loss, given the same arguments."""
+    try:
+        call = peer(library, kind).load(reduction, **kwargs)
+    except ImportError as error:
+        pytest.skip(str(error))
+    return lambda x: call(x, target)
 
 
 FOCAL = [
@@ -89,98 +85,63 @@ each_focal = pytest.mark.parametrize('kwargs', FOCAL, ids=str)
 
 @either_dtype
 @each_focal
-def test_focal_of_kornia(kwargs: Any, dtype: torch.dtype) -> None:
-    kornia = pytest.importorskip('kornia.losses')
+@pytest.mark.parametrize('library', ['kornia', 'MONAI'])
+def test_focal_of_hard_labels(library: str, kwargs: Any, dtype: torch.dtype) -> None:
     target = one_hot(dtype)
-    given = {'alpha': 0.25, 'gamma': 2.0, **kwargs}
     compare(
         our('FocalLossX', target, **kwargs),
-        lambda x: kornia.binary_focal_loss_with_logits(x, target, reduction='none', **given),
+        their(library, 'FocalLossX', target, **kwargs),
         logits(N, C, dtype=dtype),
     )
 
 
-@pytest.mark.parametrize('gamma', [0.0, 1.5, 2.0])
-def test_softmax_focal_of_kornia(gamma: float) -> None:
-    """Its map of every class, of which ours is the sum; its alpha takes class 0 as background."""
-    kornia = pytest.importorskip('kornia.losses')
-    target = labels(background=0)
-    weight = torch.tensor(ALPHAS, dtype=torch.float64)
-    compare(
-        our('FocalLossX', target, use_sigmoid=False, gamma=gamma, alpha=ALPHAS),
-        lambda x: kornia.focal_loss(x, target, None, gamma, 'none', weight).sum(1),
-        logits(N, C),
-    )
-
-
-@either_dtype
 @each_focal
-def test_focal_of_monai(kwargs: Any, dtype: torch.dtype) -> None:
-    monai = pytest.importorskip('monai.losses.focal_loss')
-    target = one_hot(dtype)
-    given = {'alpha': 0.25, 'gamma': 2.0, **kwargs}
+@pytest.mark.parametrize('make_target', [one_hot, soft])
+@pytest.mark.parametrize(
+    ('library', 'dtype'),
+    [
+        ('fvcore', torch.float32),  # it computes in it whatever it is given
+        ('imbalanced-losses', torch.float64),
+        ('torchvision', torch.float64),
+    ],
+    ids=str,
+)
+def test_focal(library: str, dtype: torch.dtype, make_target: Any, kwargs: Any) -> None:
+    target = make_target(dtype)
     compare(
         our('FocalLossX', target, **kwargs),
-        lambda x: monai.sigmoid_focal_loss(x, target, **given),
+        their(library, 'FocalLossX', target, **kwargs),
         logits(N, C, dtype=dtype),
     )
 
 
 @pytest.mark.parametrize('alpha', [None, ALPHAS], ids=str)
-def test_softmax_focal_of_monai(alpha: Any) -> None:
-    """A scalar alpha of theirs takes class 0 as background."""
-    monai = pytest.importorskip('monai.losses.focal_loss')
+@pytest.mark.parametrize('gamma', [0.0, 1.5, 2.0])
+@pytest.mark.parametrize('library', ['kornia', 'MONAI', 'imbalanced-losses'])
+def test_softmax_focal(library: str, gamma: float, alpha: Any) -> None:
     target = labels(background=0)
-    theirs = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
+    takes = peer(library, 'FocalLossX-softmax').takes
+    theirs = their(
+        library,
+        'FocalLossX-softmax',
+        target if 'labels' in takes else F.one_hot(target, C).double(),
+        gamma=gamma,
+        alpha=None if alpha is None else torch.tensor(alpha, dtype=torch.float64),
+    )
+    ours = our('FocalLossX', target, use_sigmoid=False, gamma=gamma, alpha=alpha)
+    compare(ours, theirs, logits(N, C))
+
+
+@pytest.mark.parametrize('reduction', ['none', 'mean', 'sum'])
+def test_ignored_rows_of_imbalanced_losses(reduction: str) -> None:
+    target = labels(background=0)
+    target[::7] = -100
+    settings = {'gamma': 1.5, 'reduction': reduction}
+    alpha = torch.tensor(ALPHAS, dtype=torch.float64)
     compare(
-        our('FocalLossX', target, use_sigmoid=False, alpha=alpha),
-        lambda x: monai.softmax_focal_loss(x, F.one_hot(target, C).double(), 2.0, theirs).sum(1),
+        our('FocalLossX', target, use_sigmoid=False, ignore_index=-100, alpha=ALPHAS, **settings),
+        their('imbalanced-losses', 'FocalLossX-softmax', target, alpha=alpha, **settings),
         logits(N, C),
-    )
-
-
-@pytest.mark.parametrize('reduction', ['mean', 'sum'])
-def test_focal_dice_of_monai(reduction: str) -> None:
-    """Theirs computes the focal part in float32, and has no value per sample."""
-    monai = pytest.importorskip('monai.losses')
-    target = masks().float()
-    theirs = monai.DiceFocalLoss(
-        sigmoid=True,
-        smooth_nr=1.0,
-        smooth_dr=1.0,
-        gamma=1.5,
-        alpha=0.25,
-        lambda_focal=3.0,
-        lambda_dice=0.5,
-        reduction=reduction,
-    )
-    ours = mmfocalx.losses.FocalDiceLossX(
-        gamma=1.5, focal_weight=3.0, dice_weight=0.5, reduction=reduction
-    )
-    pred = logits(*target.shape, dtype=torch.float32)
-    compare(lambda x: ours(x, target), lambda x: theirs(x, target), pred)
-
-
-def test_dice_of_mmdet() -> None:
-    mmdet = pytest.importorskip('mmdet.models.losses')
-    target = masks()[:, 0]
-    theirs = mmdet.DiceLoss(naive_dice=True, eps=1.0, reduction='none')
-    ours = mmfocalx.losses.FocalDiceLossX(focal_weight=0.0, reduction='none')
-    compare(lambda x: ours(x, target), lambda x: theirs(x, target), logits(*target.shape))
-
-
-@each_focal
-@pytest.mark.parametrize('make_target', [one_hot, soft])
-def test_focal_of_fvcore(make_target: Any, kwargs: Any) -> None:
-    """Theirs computes in float32."""
-    fvcore = one_file('fvcore', 'nn/focal_loss.py')
-    target = make_target(torch.float32)
-    given = {'alpha': 0.25, 'gamma': 2.0, **kwargs}
-    given['alpha'] = -1 if given['alpha'] is None else given['alpha']
-    compare(
-        our('FocalLossX', target, **kwargs),
-        lambda x: fvcore.sigmoid_focal_loss(x, target, **given),
-        logits(N, C, dtype=torch.float32),
     )
 
 
@@ -196,34 +157,31 @@ def test_focal_of_fvcore(make_target: Any, kwargs: Any) -> None:
 )
 def test_asymmetric_of_timm(kwargs: Any) -> None:
     """Theirs computes in float32 and takes logarithms of probabilities, ours of logits."""
-    timm = one_file('timm', 'loss/asymmetric_loss.py')
     target = one_hot(torch.float32)
-    theirs = timm.AsymmetricLossMultiLabel(reduction='none', **kwargs)
     compare(
         our('AsymmetricLossX', target, **kwargs),
-        lambda x: theirs(x, target),
+        their('timm', 'AsymmetricLossX', target, **kwargs),
         logits(N, C, dtype=torch.float32) / 2,
     )
 
 
-@pytest.mark.parametrize('make_target', [one_hot, soft])
-@each_focal
-def test_focal_of_imbalanced_losses(kwargs: Any, make_target: Any) -> None:
-    peer = pytest.importorskip('imbalanced_losses')
-    target = make_target()
-    given = {'alpha': 0.25, 'gamma': 2.0, **kwargs}
-    given['alpha'] = -1 if given['alpha'] is None else given['alpha']
-    theirs = peer.SigmoidFocalLoss(reduction='none', **given)
-    compare(our('FocalLossX', target, **kwargs), lambda x: theirs(x, target), logits(N, C))
-
-
-@pytest.mark.parametrize('reduction', ['none', 'mean', 'sum'])
-def test_softmax_focal_of_imbalanced_losses(reduction: str) -> None:
-    peer = pytest.importorskip('imbalanced_losses')
-    target = labels(background=0)
-    target[::7] = -100
-    theirs = peer.SoftmaxFocalLoss(alpha=ALPHAS, gamma=1.5, reduction=reduction)
-    ours = mmfocalx.losses.FocalLossX(
-        use_sigmoid=False, alpha=ALPHAS, gamma=1.5, reduction=reduction, ignore_index=-100
+@pytest.mark.parametrize('reduction', ['mean', 'sum'])
+def test_focal_dice_of_monai(reduction: str) -> None:
+    """Theirs computes the focal part in float32, and has no value for each sample."""
+    target = masks().float()
+    settings = {'gamma': 1.5, 'focal_weight': 3.0, 'dice_weight': 0.5, 'reduction': reduction}
+    compare(
+        our('FocalDiceLossX', target, **settings),
+        their('MONAI', 'FocalDiceLossX', target, **settings),
+        logits(*target.shape, dtype=torch.float32),
     )
-    compare(lambda x: ours(x, target), lambda x: theirs(x, target), logits(N, C))
+
+
+@pytest.mark.parametrize('smooth', [1.0, 0.25])
+def test_dice_of_mmdet(smooth: float) -> None:
+    target = masks()[:, 0]
+    compare(
+        our('FocalDiceLossX', target, focal_weight=0.0, smooth=smooth),
+        their('mmdet', 'FocalDiceLossX', target, smooth=smooth),
+        logits(*target.shape),
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import re
 import shutil
 import subprocess
 import sys
@@ -157,3 +159,42 @@ def test_what_is_built_leaves_nothing_of_a_former_build(tmp_path: Path) -> None:
     stale.touch()
     run('setup.py', '-q', 'build', cwd=tmp_path)
     assert config_names(tmp_path / 'build/lib/mmfocalx/configs') == config_names(ROOT / 'configs')
+
+
+CLASHING = (
+    # In one file, the second would call the template of the first: its own function takes a double.
+    'template <typename T> T part(T x) { return x + 1; }\n'
+    'extern "C" int template_@(int x) { return part(x); }\n',
+    'static int part(double x) { return static_cast<int>(x) + 20; }\n'
+    'extern "C" int overload_@(int x) { return part(x); }\n',
+    # The macro would break the function of its name.
+    '#define TWICE(x) (2 * (x))\nextern "C" int macro_@(int x) { return TWICE(x); }\n',
+    'extern "C" int no_macro_@(int x) {\n  int TWICE(x);\n  TWICE += 300;\n  return TWICE;\n}\n',
+    # The namespace would add another `size_of`, which an int fits better.
+    'namespace other { inline int size_of(int x) { return -x; } }\n'
+    'using namespace other;\nextern "C" int opened_@(int x) { return size_of(x); }\n',
+    'struct Long_@ { long x; Long_@(long x) : x(x) {} };\n'
+    'static int size_of(Long_@ value) { return value.x; }\n'
+    'extern "C" int closed_@(int x) { return size_of(x); }\n',
+)
+
+
+@pytest.mark.skipif(shutil.which('g++') is None, reason='needs a C++ compiler')
+def test_united_sources_compute_what_each_file_alone_does(tmp_path: Path) -> None:
+    sources = [code.replace('@', str(copy)) for code in CLASHING for copy in range(4)]
+    functions = [re.search(r'extern "C" int (\w+)', code)[1] for code in sources]
+    results = []
+    for folder in (tmp_path / 'alone', tmp_path / 'united'):
+        folder.mkdir()
+        for name, code in zip(functions, sources, strict=True):
+            (folder / f'{name}.cpp').write_text(code)
+        if folder.name == 'united':
+            run(ROOT / 'tools/unite_sources.py', folder, cwd=tmp_path)
+            assert len(list(folder.glob('*.cpp'))) < len(sources) / 2
+        library = folder / 'library.so'
+        command = ['g++', '-shared', '-fPIC', '-o', library, *folder.glob('*.cpp')]
+        subprocess.run(command, check=True)
+        loaded = ctypes.CDLL(str(library))
+        results.append([getattr(loaded, function)(7) for function in functions])
+    assert results[0] == results[1]
+    assert results[0][::4] == [8, 27, 14, 307, -7, 7]

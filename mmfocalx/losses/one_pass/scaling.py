@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -40,7 +38,7 @@ def scaled(gradient: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
 if triton is not None:
 
     @triton.jit
-    def scale_unless_one(gradient: Any, factor: Any, size: Any, BLOCK: tl.constexpr) -> None:  # noqa: N803
+    def scale_unless_one(gradient, factor, size, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # noqa: N803
         """Multiply ``size`` elements by a factor that only the device knows."""
         by = tl.load(factor)
         if by != 1:
