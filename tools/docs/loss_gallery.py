@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from mmengine.config import Config
+from numpy.typing import NDArray
 from PIL import Image
 
 from loss_curves import (
+    BATCH_LOGITS,
+    BATCH_QUALITIES,
     BCE,
     LINEAR_BELOW,
     LOGITS,
@@ -24,6 +28,8 @@ from loss_curves import (
     Curve,
     curves,
     examples,
+    gradient_in_batch,
+    has_curves,
     losses_in,
 )
 from loss_page import OVERVIEW, file_name, loss_page, settings_of
@@ -42,13 +48,20 @@ OVERVIEW_COLUMNS = 4
 DPI = 100
 
 
-def draw_loss(title: str, settings: str, shown: Sequence[Curve], target: Path) -> None:
+def draw_loss(title: str, config: Mapping[str, Any], target: Path) -> None:
+    """A picture of a loss: of its curves, or of its gradient in a batch."""
+    if has_curves(config):
+        draw_curves(title, settings_of(config), curves(config), target)
+    else:
+        draw_batch(title, settings_of(config), gradient_in_batch(config), target)
+
+
+def draw_curves(title: str, settings: str, shown: Sequence[Curve], target: Path) -> None:
     """Value and gradient of a loss, for positives and for negatives, next to BCE."""
     references = curves(BCE)
 
     def plot(figure: Figure) -> None:
-        figure.suptitle(f'{title}\n', fontsize=12, fontweight='bold', x=0.01, ha='left')
-        figure.text(0.01, 0.945, settings, fontsize=9, va='top', color=GREY)
+        write_title(figure, title, settings)
         panels = figure.subplots(2, 2, sharex=True, sharey='row', gridspec_kw={'wspace': 0.06})
         for column, positives in enumerate((True, False)):
             lines = [c for c in shown if (c.quality > 0) == positives]
@@ -70,6 +83,33 @@ def draw_loss(title: str, settings: str, shown: Sequence[Curve], target: Path) -
         figure.legend(keys.values(), keys, loc='outside lower center', ncols=len(keys))
 
     save(plot, (7.6, 5.4), target)
+
+
+def draw_batch(
+    title: str, settings: str, gradient: NDArray[np.float64], target: Path
+) -> None:
+    """The gradient of each prediction of a batch, next to BCE's."""
+    bce = gradient_in_batch(BCE)
+
+    def plot(figure: Figure) -> None:
+        write_title(figure, title, settings)
+        axes = figure.subplots()
+        scale(axes, signed=True)
+        axes.plot(
+            BATCH_LOGITS, bce, 'o', markerfacecolor='none', markeredgecolor=GREY, label='BCE'
+        )
+        for quality in (*QUALITIES, 0):
+            chosen = np.array(BATCH_QUALITIES) == quality
+            colour = COLOURS[QUALITIES.index(quality)] if quality else NEGATIVE_COLOUR
+            axes.vlines(BATCH_LOGITS[chosen], 0, gradient[chosen], color=colour)
+            axes.plot(
+                BATCH_LOGITS[chosen], gradient[chosen], 'o', color=colour, label=f'y = {quality:g}'
+            )
+        axes.set_xlabel('probability p')
+        axes.set_ylabel('gradient d loss / d logit')
+        figure.legend(loc='outside lower center', ncols=2 + len(QUALITIES))
+
+    save(plot, (7.6, 3.6), target)
 
 
 def draw_overview(shown: Mapping[str, Sequence[Curve]], target: Path) -> None:
@@ -99,6 +139,13 @@ def draw_overview(shown: Mapping[str, Sequence[Curve]], target: Path) -> None:
         figure.legend(keys.values(), keys, loc='outside upper center', ncols=len(keys))
 
     save(plot, (9.2, 0.9 + 2.0 * rows), target)
+
+
+def write_title(figure: Figure, title: str, settings: str) -> None:
+    """The name of a loss, and under it its settings."""
+    figure.suptitle(f'{title}\n', fontsize=12, fontweight='bold', x=0.01, ha='left')
+    height = figure.get_size_inches()[1]
+    figure.text(0.01, 1 - 0.3 / height, settings, fontsize=9, va='top', color=GREY)
 
 
 def by_state(shown: Sequence[Curve]) -> bool:
@@ -156,7 +203,7 @@ def draw_config(path: Path, out: Path) -> list[Path]:
     targets = []
     for name, config in found.items():
         targets.append(out / f'{name}.png')
-        draw_loss(config['type'], settings_of(config), curves(config), targets[-1])
+        draw_loss(config['type'], config, targets[-1])
     return targets
 
 
@@ -166,9 +213,10 @@ def draw_gallery(out: Path) -> list[Path]:
     targets = []
     for name in classification_losses():
         for title, config in examples(name).items():
-            shown[title] = curves(config)
+            if has_curves(config):
+                shown[title] = curves(config)
             targets.append(out / file_name(title))
-            draw_loss(title, settings_of(config), shown[title], targets[-1])
+            draw_loss(title, config, targets[-1])
     draw_overview(shown, out / OVERVIEW)
     page = out.with_name(f'{out.name}.md')
     page.write_text(loss_page(out.name))
