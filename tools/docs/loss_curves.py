@@ -105,6 +105,15 @@ def gradient_in_batch(config: Mapping[str, Any]) -> NDArray[np.float64]:
     return gradient.numpy()
 
 
+def samples(config: Mapping[str, Any]) -> list[float]:
+    """Some of the numbers that the picture of a loss shows, to five digits."""
+    if has_curves(config):
+        lines = [line for curve in curves(config) for line in (curve.value, curve.gradient)]
+    else:
+        lines = [gradient_in_batch(config)]
+    return [float(f'{number:.5g}') for line in lines for number in line[:: len(line) // 8]]
+
+
 def _build(config: Mapping[str, Any]) -> DenseClsLoss:
     loss: DenseClsLoss = MODELS.build(dict(config))
     return loss.double().eval()

@@ -17,9 +17,9 @@ INTRODUCTION = r"""# The losses, formula by formula
 `python tools/analysis/plot_losses.py --config CONFIG --out DIR` draws the losses of a config, as
 they are set there.
 
-Throughout, $`x`$ is the logit, $`p = \sigma(x)`$ the probability and $`y`$ the target score, which is
-also written $`q`$ where it is the quality of a positive. $`p_t`$ is p of positives and 1 - p of
-negatives, $`\alpha_t`$ is α of positives and 1 - α of negatives, and
+Throughout, $`x`$ is the logit, $`p = \sigma(x)`$ the probability and $`y`$ the target score. The
+quality of a positive, which is its score, is also written $`q`$. $`p_t`$ is p of positives and
+1 - p of negatives, $`\alpha_t`$ is α of positives and 1 - α of negatives, and
 
 ```math
 \mathrm{{BCE}}(x, y) = -y \log p - (1-y) \log(1-p)
