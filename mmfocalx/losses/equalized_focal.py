@@ -28,7 +28,7 @@ class EqualizedFocalLossX(DenseClsLoss):
         \gamma_c = \gamma + s \, (1 - g_c)
 
     where :math:`g_c` in [0, 1] is the gradient that the positives of class c have had over that of
-    its negatives, 1 until there is any. No gradient passes through :math:`\gamma_c`.
+    its negatives in earlier calls, 1 until there is any.
 
     Args:
         num_classes: C, a positive integer.
@@ -63,7 +63,6 @@ class EqualizedFocalLossX(DenseClsLoss):
     pos_grad: Tensor
     neg_grad: Tensor
     alpha: PerClass | None
-    stops_gradient_at = 'the exponents gamma_c'
 
     @classmethod
     def example_config(cls, num_classes: int) -> dict[str, Any]:
@@ -87,6 +86,9 @@ class EqualizedFocalLossX(DenseClsLoss):
         self.register_buffer('pos_grad', torch.zeros(num_classes))
         self.register_buffer('neg_grad', torch.zeros(num_classes))
         self.class_gamma = torch.full((num_classes,), gamma)
+
+    def example_states(self) -> dict[str, dict[str, float]]:
+        return {f'g = {g:g}': {'pos_grad': g, 'neg_grad': 1.0} for g in (1.0, 0.5, 0.1)}
 
     @property
     def balance(self) -> Tensor:

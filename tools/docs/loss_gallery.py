@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from mmengine.config import Config
+from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from loss_curves import (
+    BATCH_LOGITS,
+    BATCH_QUALITIES,
     BCE,
     LINEAR_BELOW,
     LOGITS,
@@ -24,7 +30,10 @@ from loss_curves import (
     Curve,
     curves,
     examples,
+    gradient_in_batch,
+    has_curves,
     losses_in,
+    samples,
 )
 from loss_page import OVERVIEW, file_name, loss_page, settings_of
 from mmfocalx.losses.catalogue import classification_losses
@@ -42,13 +51,23 @@ OVERVIEW_COLUMNS = 4
 DPI = 100
 
 
-def draw_loss(title: str, settings: str, shown: Sequence[Curve], target: Path) -> None:
+def draw_loss(title: str, config: Mapping[str, Any], target: Path) -> None:
+    """A picture of a loss: of its curves, or of its gradient in a batch."""
+    if has_curves(config):
+        shown = curves(config)
+        states = {} if by_state(shown) else dict.fromkeys(c.state for c in shown if c.state)
+        draw_curves(title, '; '.join([settings_of(config), *states]), shown, target)
+    else:
+        draw_batch(title, settings_of(config), gradient_in_batch(config), target)
+    note_content(target, {title: config})
+
+
+def draw_curves(title: str, settings: str, shown: Sequence[Curve], target: Path) -> None:
     """Value and gradient of a loss, for positives and for negatives, next to BCE."""
     references = curves(BCE)
 
     def plot(figure: Figure) -> None:
-        figure.suptitle(f'{title}\n', fontsize=12, fontweight='bold', x=0.01, ha='left')
-        figure.text(0.01, 0.945, settings, fontsize=9, va='top', color=GREY)
+        write_title(figure, title, settings)
         panels = figure.subplots(2, 2, sharex=True, sharey='row', gridspec_kw={'wspace': 0.06})
         for column, positives in enumerate((True, False)):
             lines = [c for c in shown if (c.quality > 0) == positives]
@@ -72,9 +91,33 @@ def draw_loss(title: str, settings: str, shown: Sequence[Curve], target: Path) -
     save(plot, (7.6, 5.4), target)
 
 
-def draw_overview(shown: Mapping[str, Sequence[Curve]], target: Path) -> None:
-    """The gradient of every loss, those that have state in the last one."""
+def draw_batch(title: str, settings: str, gradient: NDArray[np.float64], target: Path) -> None:
+    """The gradient of each prediction of a batch, next to BCE's."""
+    bce = gradient_in_batch(BCE)
+
+    def plot(figure: Figure) -> None:
+        write_title(figure, title, settings)
+        axes = figure.subplots()
+        scale(axes, signed=True)
+        axes.plot(BATCH_LOGITS, bce, 'o', markerfacecolor='none', markeredgecolor=GREY, label='BCE')
+        for quality in (*QUALITIES, 0):
+            chosen = np.array(BATCH_QUALITIES) == quality
+            colour = COLOURS[QUALITIES.index(quality)] if quality else NEGATIVE_COLOUR
+            axes.vlines(BATCH_LOGITS[chosen], 0, gradient[chosen], color=colour)
+            axes.plot(
+                BATCH_LOGITS[chosen], gradient[chosen], 'o', color=colour, label=f'y = {quality:g}'
+            )
+        axes.set_xlabel('probability p')
+        axes.set_ylabel('gradient d loss / d logit')
+        figure.legend(loc='outside lower center', ncols=2 + len(QUALITIES))
+
+    save(plot, (7.6, 3.6), target)
+
+
+def draw_overview(configs: Mapping[str, Mapping[str, Any]], target: Path) -> None:
+    """The gradient of every loss that has curves, in the last of its states."""
     references = curves(BCE)
+    shown = {title: curves(config) for title, config in configs.items()}
     rows = -(-len(shown) // OVERVIEW_COLUMNS)
 
     def plot(figure: Figure) -> None:
@@ -89,7 +132,7 @@ def draw_overview(shown: Mapping[str, Sequence[Curve]], target: Path) -> None:
                     axes.plot(LOGITS, curve.gradient, color=colour_of(curve), **BCE_STYLE)
             for curve in last:
                 axes.plot(LOGITS, curve.gradient, color=colour_of(curve))
-            axes.set_title('\n'.join(filter(None, (title, last[0].state))), fontsize=9)
+            axes.set_title(', '.join(filter(None, (title, last[0].state))), fontsize=9)
             scale(axes, signed=True)
             axes.set_xticks([-4.595, 0, 4.595], ['0.01', '0.5', '0.99'])
         figure.supxlabel('probability p', fontsize=9)
@@ -99,6 +142,14 @@ def draw_overview(shown: Mapping[str, Sequence[Curve]], target: Path) -> None:
         figure.legend(keys.values(), keys, loc='outside upper center', ncols=len(keys))
 
     save(plot, (9.2, 0.9 + 2.0 * rows), target)
+    note_content(target, configs)
+
+
+def write_title(figure: Figure, title: str, settings: str) -> None:
+    """The name of a loss, and under it its settings."""
+    figure.suptitle(f'{title}\n', fontsize=12, fontweight='bold', x=0.01, ha='left')
+    height = figure.get_size_inches()[1]
+    figure.text(0.01, 1 - 0.3 / height, settings, fontsize=9, va='top', color=GREY)
 
 
 def by_state(shown: Sequence[Curve]) -> bool:
@@ -141,6 +192,21 @@ def save(plot: Callable[[Figure], None], size: tuple[float, float], target: Path
     Image.open(buffer).convert('RGB').quantize(64).save(target, optimize=True)
 
 
+def note_content(target: Path, shown: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep in a PNG what it shows, so that :func:`content_of` tells whether it is stale."""
+    text = PngInfo()
+    text.add_text('Content', json.dumps({title: samples(shown[title]) for title in shown}))
+    with Image.open(target) as picture:
+        picture.save(target, optimize=True, pnginfo=text)
+
+
+def content_of(target: Path) -> dict[str, list[float]]:
+    """The :func:`samples` of each loss that a picture shows, by its title."""
+    with Image.open(target) as picture:
+        content: dict[str, list[float]] = json.loads(picture.text['Content'])
+    return content
+
+
 def draw_config(path: Path, out: Path) -> list[Path]:
     """Draw the losses of a config file.
 
@@ -163,20 +229,17 @@ def draw_config(path: Path, out: Path) -> list[Path]:
     targets = []
     for name, config in found.items():
         targets.append(out / f'{name}.png')
-        draw_loss(config['type'], settings_of(config), curves(config), targets[-1])
+        draw_loss(config['type'], config, targets[-1])
     return targets
 
 
 def draw_gallery(out: Path) -> list[Path]:
     """Draw every registered loss, all in one picture, and the page that shows them."""
-    shown: dict[str, list[Curve]] = {}
-    targets = []
-    for name in classification_losses():
-        for title, config in examples(name).items():
-            shown[title] = curves(config)
-            targets.append(out / file_name(title))
-            draw_loss(title, settings_of(config), shown[title], targets[-1])
-    draw_overview(shown, out / OVERVIEW)
+    shown = {k: v for name in classification_losses() for k, v in examples(name).items()}
+    targets = [out / file_name(title) for title in shown]
+    for target, (title, config) in zip(targets, shown.items(), strict=True):
+        draw_loss(title, config, target)
+    draw_overview({k: v for k, v in shown.items() if has_curves(v)}, out / OVERVIEW)
     page = out.with_name(f'{out.name}.md')
     page.write_text(loss_page(out.name))
     return [*targets, out / OVERVIEW, page]
