@@ -6,12 +6,12 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from .base import PROBABILITY_EPS
 from .batch import Batch, Target
 from .checks import check_choice, check_number
 from .one_pass.elementary import Elementary
 from .outer import OuterLoss
 from .precision import computed_in
+from .probabilities import clipped
 
 KINDS = ('concordance', 'pearson')
 
@@ -99,7 +99,7 @@ class CorrelationLossX(OuterLoss):
     def _probability(self, x: Tensor) -> Tensor:
         if not self.activated:
             return x.sigmoid()
-        return x.detach().clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS) + (x - x.detach())
+        return clipped(x.detach()) + (x - x.detach())
 
 
 def _concordance(p: Tensor, q: Tensor, weight: Tensor) -> Tensor:

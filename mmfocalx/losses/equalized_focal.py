@@ -8,11 +8,12 @@ from mmengine.dist import all_reduce
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from .base import PROBABILITY_EPS, DenseClsLoss
+from .base import DenseClsLoss
 from .batch import Batch, Target
 from .checks import check_integer, check_number, wrong
 from .one_pass.class_sums import class_sums
 from .one_pass.elementary import Elementary, PerClass
+from .probabilities import clipped
 from .terms import focal
 
 
@@ -27,7 +28,7 @@ class EqualizedFocalLossX(DenseClsLoss):
         \gamma_c = \gamma + s \, (1 - g_c)
 
     where :math:`g_c` in [0, 1] is the gradient that the positives of class c have had over that of
-    its negatives, 1 until there is any. No gradient passes through :math:`\gamma_c`.
+    its negatives in earlier calls, 1 until there is any.
 
     Args:
         num_classes: C, a positive integer.
@@ -62,7 +63,6 @@ class EqualizedFocalLossX(DenseClsLoss):
     pos_grad: Tensor
     neg_grad: Tensor
     alpha: PerClass | None
-    stops_gradient_at = 'the exponents gamma_c'
 
     @classmethod
     def example_config(cls, num_classes: int) -> dict[str, Any]:
@@ -87,6 +87,9 @@ class EqualizedFocalLossX(DenseClsLoss):
         self.register_buffer('neg_grad', torch.zeros(num_classes))
         self.class_gamma = torch.full((num_classes,), gamma)
 
+    def example_states(self) -> dict[str, dict[str, float]]:
+        return {f'g = {g:g}': {'pos_grad': g, 'neg_grad': 1.0} for g in (1.0, 0.5, 0.1)}
+
     @property
     def balance(self) -> Tensor:
         """(C,) gradient of positives over that of negatives in [0, 1], 1 until there is any."""
@@ -108,7 +111,7 @@ class EqualizedFocalLossX(DenseClsLoss):
     @torch.no_grad()
     def gradient_statistics(self, batch: Batch, gradient: Tensor) -> Tensor:
         if self.activated:  # the state is made of gradients by logits
-            p = batch.x.clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS)
+            p = clipped(batch.x)
             gradient = gradient * (p * (1 - p))
         return class_sums(gradient, batch).to(self.pos_grad.dtype)
 

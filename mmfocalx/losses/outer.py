@@ -54,6 +54,12 @@ class OuterLoss(DenseClsLoss):
             wrong('loss', 'a config of a loss that computes each prediction by itself', config)
         return inner
 
+    def example_states(self) -> dict[str, dict[str, float]]:
+        return {
+            name: {f'loss.{path}': value for path, value in buffers.items()}
+            for name, buffers in self.loss.example_states().items()
+        }
+
     def check_classes(self, num_classes: int) -> None:
         self.loss.check_classes(num_classes)
 

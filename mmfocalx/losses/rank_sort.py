@@ -12,6 +12,7 @@ from .batch import Batch, TargetLike, values_are_checked
 from .checks import check_number, wrong
 from .one_pass.elementary import ANY_ORDER, Elementary
 from .precision import computed_in
+from .probabilities import to_logits
 from .ramps import Ramps
 
 PAIRS = 2**18
@@ -104,7 +105,7 @@ class RankSortLossX(DenseClsLoss):
         """(P,) errors of the positives and the indices of their entries."""
         x = batch.x
         if self.activated:
-            x = self._to_logits(x.to(computed_in(x)), batch.dtype)
+            x = to_logits(x.to(computed_in(x)), batch.dtype, self.use_sigmoid)
         found = _is_positive(batch).reshape(-1).nonzero()[:, 0]
         index, quality = found, batch.quality
         if batch.labels is not None:

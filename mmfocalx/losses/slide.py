@@ -14,6 +14,7 @@ from .one_pass.elementary import Elementary
 from .outer import OuterLoss
 
 MIN_MEAN_QUALITY = 0.2
+EXAMPLE_MEAN_QUALITY = 0.45
 
 
 @MODELS.register_module()
@@ -74,6 +75,18 @@ class SlideLossX(OuterLoss):
         if auto_iou == 'mean':
             self.register_buffer('running', torch.tensor(MIN_MEAN_QUALITY))
         self._warned_of_hard_targets = False
+
+    def example_states(self) -> dict[str, dict[str, float]]:
+        states = super().example_states()
+        if self.auto_iou != 'mean':
+            return states
+        return {
+            ', '.join(filter(None, (f'μ = {EXAMPLE_MEAN_QUALITY:g}', name))): {
+                'running': EXAMPLE_MEAN_QUALITY,
+                **buffers,
+            }
+            for name, buffers in states.items()
+        }
 
     def update_state(self, batch: Batch) -> None:
         super().update_state(batch)
