@@ -13,6 +13,8 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
+from mmfocalx.errors import check_integer
+
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#8C6D31')
 """Okabe and Ito's, distinct for colour-blind readers too."""
 MARKERS = 'osD^vPX*'
@@ -59,8 +61,7 @@ def line_styles(number: int) -> list[LineStyle]:
     """
     if number <= len(MARKERS):
         return [LineStyle(*style) for style in zip(COLOURS, MARKERS, SYMBOLS, strict=True)][:number]
-    if number > len(ascii_letters):
-        raise ValueError(f'{number} lines cannot be told apart; at most {len(ascii_letters)} can')
+    check_integer('number', number, low=0, high=len(ascii_letters))
     letters = (ascii_uppercase + ascii_lowercase)[:number]
     return [
         LineStyle(COLOURS[k % len(COLOURS)], _letter_marker(letter), letter)

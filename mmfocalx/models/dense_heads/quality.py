@@ -117,10 +117,12 @@ def _check_loss(loss: torch.nn.Module, config: dict[str, Any], channels: int) ->
     try:
         loss.check_classes(channels)
     except ValueError as error:
-        raise ValueError(
-            f"Expected argument `loss_cls` to suit the head's {channels} channels of scores, "
-            f'but got {config!r}. {error}'
-        ) from error
+        wrong(
+            'loss_cls',
+            f"a loss for the head's {channels} channels of scores",
+            config,
+            hint=str(error),
+        )
 
 
 def _takes_quality(loss: torch.nn.Module) -> bool:

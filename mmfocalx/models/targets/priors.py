@@ -9,6 +9,8 @@ from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 from mmdet.structures.bbox import cat_boxes, get_box_tensor
 from torch import Tensor
 
+from mmfocalx.errors import wrong
+
 from .boxes import columns_and_area
 from .max_iou import OUTSIDE
 
@@ -105,9 +107,11 @@ def penalty(inside: Tensor, device: torch.device) -> Tensor | None:
     if inside.all():
         return None
     if not inside.any():
-        raise ValueError(
-            'Expected an anchor to lie inside the image, but none does: check the sizes of images '
-            'and anchors, or set `allowed_border` to -1.'
+        wrong(
+            'allowed_border',
+            'such that an anchor lies within it around the image',
+            'one that leaves none',
+            hint='Check the sizes of images and anchors, or set it to -1.',
         )
     return to(torch.where(inside, 0.0, OUTSIDE), device)
 
