@@ -3,6 +3,7 @@
 from .asymmetric import AsymmetricLossX
 from .base import DenseClsLoss
 from .boxes import FocalEIoULossX
+from .correlation import CorrelationLossX
 from .equalized_focal import EqualizedFocalLossX
 from .focal import FocalLossX
 from .iou_aware_bce import IABCELossX
@@ -11,11 +12,13 @@ from .matchability_aware import MALossX
 from .poly_focal import PolyFocalLossX
 from .position_supervised import PositionSupervisedLossX
 from .quality_focal import QualityFocalLossX
+from .rank_sort import RankSortLossX
 from .slide import SlideLossX
 from .varifocal import VarifocalLossX
 
 __all__ = [
     'AsymmetricLossX',
+    'CorrelationLossX',
     'DenseClsLoss',
     'EqualizedFocalLossX',
     'FocalDiceLossX',
@@ -26,6 +29,7 @@ __all__ = [
     'PolyFocalLossX',
     'PositionSupervisedLossX',
     'QualityFocalLossX',
+    'RankSortLossX',
     'SlideLossX',
     'VarifocalLossX',
 ]

@@ -136,7 +136,9 @@ class DenseClsLoss(ReducedLoss):
         Raises:
             TypeError, ValueError: for an argument of the wrong type, shape or value, naming it.
         """
-        reduction = resolve_reduction(self.reduction, reduction_override, avg_factor)
+        reduction = resolve_reduction(
+            self.reduction, reduction_override, avg_factor, self.reductions
+        )
         avg_factor = check_avg_factor(avg_factor)
         batch = self.check(pred, target, weight)
         self.update_state(batch)

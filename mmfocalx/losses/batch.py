@@ -103,6 +103,18 @@ class Batch(NamedTuple):
             foreground = foreground & self.valid
         return foreground.float() if self.quality is None else (self.quality * foreground).float()
 
+    def at_label(self, entries: Tensor) -> Tensor:
+        """Of (N, 1) or (N, C) values those at the rows' labels, (N,); all without labels.
+
+        Of rows that are ignored or background, any.
+        """
+        if self.labels is None:
+            return entries
+        if entries.shape[1] == 1:
+            return entries[:, 0]
+        own = self.labels.clamp(0, entries.shape[1] - 1)
+        return entries.gather(1, own[:, None])[:, 0]
+
 
 def check_batch(
     pred: Tensor,

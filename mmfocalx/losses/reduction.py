@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,22 +26,30 @@ class ReducedLoss(nn.Module):
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
     """
 
+    reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
+    """The reductions that the loss has."""
+
     def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0, **unknown: Any) -> None:
         super().__init__()
         check_known(type(self), unknown)
-        check_choice('reduction', reduction, REDUCTIONS)
+        check_choice('reduction', reduction, self.reductions)
         self.reduction = reduction
         self.loss_weight = check_number('loss_weight', loss_weight)
 
 
-def resolve_reduction(reduction: str, override: str | None, avg_factor: object) -> str:
+def resolve_reduction(
+    reduction: str,
+    override: str | None,
+    avg_factor: object,
+    choices: tuple[str, ...] = REDUCTIONS,
+) -> str:
     """The reduction of one call.
 
     Raises:
         ValueError: for an unknown reduction, or a sum that is given an ``avg_factor``.
     """
     if override is not None:
-        check_choice('reduction_override', override, (*REDUCTIONS, None))
+        check_choice('reduction_override', override, (*choices, None))
         reduction = override
     if reduction == 'sum' and avg_factor is not None:
         wrong('avg_factor', "None with reduction 'sum'", avg_factor)

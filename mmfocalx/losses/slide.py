@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,21 +8,17 @@ from mmengine.dist import all_reduce
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from .base import DenseClsLoss
 from .batch import Batch, Target, values_are_checked
 from .checks import check_number, wrong
 from .one_pass.elementary import Elementary
+from .outer import OuterLoss
 
 MIN_MEAN_QUALITY = 0.2
 EXAMPLE_MEAN_QUALITY = 0.45
-OWNED_BY_OUTER = (
-    'activated', 'fused', 'ignore_index', 'label_smoothing', 'loss_weight', 'ohem_ratio',
-    'reduction',
-)  # fmt: skip
 
 
 @MODELS.register_module()
-class SlideLossX(DenseClsLoss):
+class SlideLossX(OuterLoss):
     r"""Weighs another sigmoid loss by how close the quality of an entry is to the mean.
 
     Slide loss, Yu et al. 2022 (YOLO-FaceV2), https://arxiv.org/abs/2208.02019, eq. 1: the inner
@@ -59,7 +54,6 @@ class SlideLossX(DenseClsLoss):
                 [0.6931]])
     """
 
-    quality_aware = True
     bce_settings = {'auto_iou': 0.05}
     running: Tensor
 
@@ -71,11 +65,7 @@ class SlideLossX(DenseClsLoss):
         momentum: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.loss = self._build_inner(
-            {'type': 'FocalLossX', 'gamma': 0.0, 'alpha': None} if loss is None else loss
-        )
-        self.sums_classes = self.loss.sums_classes
+        super().__init__(loss=loss, **kwargs)
         if auto_iou != 'mean':
             if isinstance(auto_iou, str):
                 wrong('auto_iou', "'mean' or a number in [0, 1]", auto_iou)
@@ -85,20 +75,6 @@ class SlideLossX(DenseClsLoss):
         if auto_iou == 'mean':
             self.register_buffer('running', torch.tensor(MIN_MEAN_QUALITY))
         self._warned_of_hard_targets = False
-
-    @staticmethod
-    def _build_inner(config: dict[str, Any]) -> DenseClsLoss:
-        if not isinstance(config, Mapping):
-            wrong('loss', 'a config dict', config, TypeError)
-        owned = sorted(set(OWNED_BY_OUTER) & set(config))
-        if owned:
-            wrong('loss', f'a config without {", ".join(owned)}, set on SlideLossX itself', config)
-        inner = MODELS.build(dict(config))
-        if not isinstance(inner, DenseClsLoss) or not inner.use_sigmoid:
-            wrong('loss', 'the config of a sigmoid loss of this package', config)
-        if isinstance(inner, SlideLossX):
-            wrong('loss', 'a config of another loss than SlideLossX', config)
-        return inner
 
     def example_states(self) -> dict[str, dict[str, float]]:
         own: dict[str, dict[str, float]] = {'': {}}
@@ -113,11 +89,8 @@ class SlideLossX(DenseClsLoss):
             for inner_name, inner_buffers in self.loss.example_states().items()
         }
 
-    def check_classes(self, num_classes: int) -> None:
-        self.loss.check_classes(num_classes)
-
     def update_state(self, batch: Batch) -> None:
-        self.loss.update_state(batch)
+        super().update_state(batch)
         quality = batch.positive_quality()
         self._warn_of_hard_targets(quality)
         if self.auto_iou != 'mean' or not self.training:
@@ -139,15 +112,6 @@ class SlideLossX(DenseClsLoss):
                 "soft targets, as of a head with quality='iou'.",
                 stacklevel=4,
             )
-
-    def keeps_gradient_statistics(self, batch: Batch) -> bool:
-        return self.loss.keeps_gradient_statistics(batch)
-
-    def gradient_statistics(self, batch: Batch, gradient: Tensor) -> Tensor:
-        return self.loss.gradient_statistics(batch, gradient)
-
-    def update_gradient_statistics(self, statistics: Tensor) -> None:
-        self.loss.update_gradient_statistics(statistics)
 
     def elementwise(self, x: Tensor, t: Target, f: Elementary) -> Tensor:
         mean: float | Tensor

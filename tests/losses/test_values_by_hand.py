@@ -168,6 +168,27 @@ ROWS = [
     # - 0.75 * (3/4)^2 * 1.386294
     Row('PositionSupervisedLossX', LN3, 0, 0.584843),
     #
+    # One class, delta = 1/2: H(z) is z + 1/2 between 0 and 1.
+    # +- Equal logits: H(0) = 1/2 of the negative, and of the positive itself: 1/2 / (1/2 + 1/2)
+    Row('RankSortLossX', [[0], [0]], [[1.0], [0.0]], 0.5),
+    # +- Negatives at 1/4 and 2 above the positive: H = 3/4 and 1, (7/4) / (1/2 + 7/4) = 7/9
+    Row('RankSortLossX', [[0], [0.25], [2]], [[1.0], [0.0], [0.0]], 0.777778),
+    # q- Delta 1: H(1) = 1 and H(-1) = 0. Of q = 1/4 at 1 and q = 3/4 at 0, the latter has above it
+    # one positive, worse by 1 - q = 3/4: (1 * 3/4 + 1/2 * 1/4) / (3/2) - 1/4 = 7/12 - 1/4 = 1/3
+    Row('RankSortLossX', [[1], [0]], [[0.25], [0.75]], 0.333333, {'delta': 1.0}),
+    #
+    # q p = (1/2, 3/4), q = (1/2, 1/2): BCE is 0.693147 + 0.836988 = 1.530135. A constant q has
+    # correlation 0: 1.530135 + 0.2 * (1 - 0)
+    Row('CorrelationLossX', [[0], [LN3]], [[0.5], [0.5]], 1.730135),
+    # q p = (1/2, 3/4), q = (1/4, 1/2): cov = var = 1/64, means 1/4 apart,
+    # rho = (2/64) / (2/64 + 4/64) = 1/3: 0.693147 + 0.836988 + 0.3 * (1 - 1/3)
+    Row(
+        'CorrelationLossX', [[0], [LN3]], [[0.25], [0.5]], 1.730135,
+        {'correlation_weight': 0.3},
+    ),
+    # q Pearson's rho is 1: 1.530135 + 0
+    Row('CorrelationLossX', [[0], [LN3]], [[0.25], [0.5]], 1.530135, {'kind': 'pearson'}),
+    #
     # A mask of two pixels, of which the first is set; p = (1/2, 3/4).
     # Focal: (0.25 * (1/2)^2 * 0.693147 + 0.75 * (3/4)^2 * 1.386294) / 2 = 0.314082,
     # dice: 1 - (2 * 1/2 + 1) / (5/4 + 1 + 1) = 1 - 2 / 3.25 = 0.384615

@@ -19,6 +19,7 @@ from mmdet.structures import DetDataSample
 
 import mmfocalx  # noqa: F401  (registers)
 from mmfocalx.losses.catalogue import classification_losses
+from mmfocalx.losses.outer import OuterLoss
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
@@ -70,7 +71,7 @@ def expected_losses(loss: str, num_classes: int) -> dict[str, dict[str, Any]]:
     if loss == 'softmax-focal':
         return dict(loss_cls=dict(type='FocalLossX', use_sigmoid=False))
     expected = LOSSES[TYPES[loss]].example_config(num_classes)
-    if loss == 'slide':
+    if issubclass(LOSSES[TYPES[loss]], OuterLoss):
         expected['loss'] = LOSSES['VarifocalLossX'].example_config(num_classes)
     return dict(loss_cls=expected)
 

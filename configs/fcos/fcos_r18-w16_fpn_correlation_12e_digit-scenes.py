@@ -1,0 +1,12 @@
+_base_ = 'fcos_r18-w16_fpn_focal_12e_digit-scenes.py'
+model = dict(
+    bbox_head=dict(
+        quality='iou',
+        loss_cls=dict(
+            _delete_=True,
+            type='CorrelationLossX',
+            use_sigmoid=True,
+            loss=dict(type='VarifocalLossX', use_sigmoid=True),
+        ),
+    )
+)
