@@ -71,7 +71,7 @@ def run(clone: Path, *arguments: str) -> None:
     'tests',
     [
         ('tests/losses', '-k', 'MyLossX'),
-        ('tests/docs/test_pages.py', 'tests/docs/test_doctests.py'),
+        ('tests/docs/test_generated_pages.py', 'tests/docs/test_doctests.py'),
         ('tests/docs/test_loss_gallery.py',),
         ('tests/package/test_configs.py', '-k', 'my-loss or every'),
         ('tests/heads/test_matrix.py', '-k', 'MyLossX'),
