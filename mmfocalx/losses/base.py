@@ -56,6 +56,10 @@ class DenseClsLoss(ReducedLoss):
     """Arguments that make it binary cross-entropy of hard labels, if there are any."""
     needs_whole_batch: ClassVar[bool] = False
     """Whether the loss of an entry depends on other rows, so that it is no curve over a logit."""
+    takes_weights_as_mask: ClassVar[bool] = False
+    """Whether a weight only says which entries count."""
+    waits_for_positives: ClassVar[bool] = False
+    """Whether the host waits for the number of positives."""
     _one_per_class: tuple[str, ...] = ()
 
     def __init__(

@@ -65,6 +65,8 @@ class RankSortLossX(DenseClsLoss):
 
     quality_aware = True
     needs_whole_batch = True
+    takes_weights_as_mask = True
+    waits_for_positives = True
     stops_gradient_at = 'the ranks'
 
     def __init__(self, *, delta: float = 0.5, **kwargs: Any) -> None:

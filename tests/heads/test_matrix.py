@@ -222,7 +222,11 @@ def test_misfit(head: Head, loss: Loss) -> None:
     if head.softmax == PROBABILITIES and head.hands_over == LABELS:
         _, calls = run(head, loss.config(head))
         assert calls and all((call.pred.sum(dim=1) - 1).abs().max() > 0.1 for call in calls)
-    elif loss.softmax and head.softmax:
+    elif (
+        (loss.softmax and head.softmax)
+        or 'none' not in loss.kind.reductions
+        or (head.reweighs and loss.kind.takes_weights_as_mask)
+    ):
         with pytest.raises(ValueError, match='Expected argument'):
             run(head, loss.config(head))
     else:

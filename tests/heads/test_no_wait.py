@@ -56,7 +56,15 @@ def config_of(name):
     return classification_losses()[name].example_config(NUM_CLASSES)
 
 
-@pytest.mark.parametrize('loss', classification_losses())
+WAITING = {name for name, loss in classification_losses().items() if loss.waits_for_positives}
+
+
+def test_one_loss_waits_and_says_so():
+    assert {'RankSortLossX'} == WAITING
+    assert 'The host waits once' in classification_losses()['RankSortLossX'].__doc__
+
+
+@pytest.mark.parametrize('loss', sorted(classification_losses().keys() - WAITING))
 @pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
 def test_no_value_is_read(kind, loss):
     head = build(kind, loss_cls=config_of(loss))

@@ -98,6 +98,10 @@ def misfit(head: Head, loss: Loss) -> str:
     """Why a loss does not fit a head; '' if it does."""
     if loss.softmax and head.softmax:
         return head.softmax
+    if (head.unreduced or head.reweighs) and 'none' not in loss.kind.reductions:
+        return 'the head asks for an unreduced loss, which this one has not'
+    if head.reweighs and loss.kind.takes_weights_as_mask:
+        return 'the head weighs positives, and this loss takes a weight for a mask'
     if head.unreduced and loss.sums_classes == (head.unreduced == ENTRIES):
         given = '(N,)' if loss.sums_classes else '(N, C)'
         return f'the head needs {head.unreduced} from an unreduced loss, this one gives {given}'

@@ -25,6 +25,7 @@ class Head:
         feed: runs the head and returns its losses.
         loss_args: what the config of every loss of this head must say.
         unreduced: shape that the head needs where it asks for an unreduced loss.
+        reweighs: whether it asks for an unreduced loss of any shape, and weighs positives by it.
         loss_names: attributes that hold the losses under test.
         classes: columns of the predictions that the loss sees.
         variant: what tells two rows of one type apart.
@@ -40,6 +41,7 @@ class Head:
     feed: Feed = feeds.on_features
     loss_args: Mapping[str, Any] = field(default_factory=dict)
     unreduced: str | None = None
+    reweighs: bool = False
     loss_names: tuple[str, ...] = ('loss_cls',)
     classes: int = CLASSES
     variant: str = ''

@@ -66,6 +66,7 @@ LABEL_HEADS = (
     anchor_head(
         'PISARetinaHead',
         softmax=ONE_CHANNEL,
+        reweighs=True,
         train_args=dict(
             isr=dict(k=2.0, bias=0.0), carl=dict(k=1, bias=0.2), sampler=dict(type='PseudoSampler')
         ),
