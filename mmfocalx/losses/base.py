@@ -10,15 +10,14 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .batch import Batch, Target, TargetLike, check_batch
+from .batch import Batch, Target, TargetLike, check_batch, check_probabilities
 from .checks import check_bool, check_choice, check_integer, check_number, check_per_class, wrong
 from .one_pass import gradient_of, scaled_sum
 from .one_pass.elementary import ANY_ORDER, Elementary
 from .precision import computed_in
+from .probabilities import to_logits
 from .reduction import ReducedLoss, check_avg_factor, divisor, hardest, resolve_reduction
 
-PROBABILITY_EPS = 1e-6
-STEEPEST_IN_FLOAT16 = 2.0**-11
 NO_PART_OF_THE_FORMULA = {'training', 'fused', 'reduction', 'loss_weight', 'ohem_ratio'}
 Module = TypeVar('Module', bound=nn.Module)
 
@@ -69,8 +68,9 @@ class DenseClsLoss(ReducedLoss):
         label_smoothing: float = 0.0,
         ohem_ratio: float | None = None,
         fused: str | bool = 'auto',
+        **unknown: Any,
     ) -> None:
-        super().__init__(reduction, loss_weight)
+        super().__init__(reduction, loss_weight, **unknown)
         self.use_sigmoid = check_bool('use_sigmoid', use_sigmoid)
         if not use_sigmoid and not self.supports_softmax:
             wrong(
@@ -161,6 +161,8 @@ class DenseClsLoss(ReducedLoss):
             pred, target, weight, use_sigmoid=self.use_sigmoid, ignore_index=self.ignore_index
         )
         self.check_classes(batch.num_classes)
+        if self.activated:
+            check_probabilities(batch.x)
         return batch
 
     def total(self, batch: Batch, factor: float, divisor: float | Tensor) -> Tensor:
@@ -175,7 +177,7 @@ class DenseClsLoss(ReducedLoss):
         if valid is not None:
             x = torch.where(valid[:, None], x, 0.5 if self.activated else 0.0)
         if self.activated:
-            x = self._to_logits(x, batch.dtype)
+            x = to_logits(x, batch.dtype, self.use_sigmoid)
         loss = self.elementwise(x, self._smoothed(batch._replace(x=x).target), f)
         if batch.weight is not None:
             loss = loss * batch.weight.to(loss.dtype)
@@ -213,18 +215,6 @@ class DenseClsLoss(ReducedLoss):
         uniform = 1 / 2 if self.use_sigmoid else 1 / t.score.shape[1]
         share = self.label_smoothing
         return t._replace(score=t.score * (1 - share) + share * uniform, hard=False)
-
-    def _to_logits(self, p: Tensor, dtype: torch.dtype | None) -> Tensor:
-        """Logits of probabilities; where those are clipped, with the slope at the clip point."""
-        clipped = p.detach().clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS)
-        moving = clipped + (p - p.detach())
-        x = moving.logit() if self.use_sigmoid else moving.log()
-        if dtype != torch.float16:
-            return x
-        # The slope at the clip point is more than float16 can hold.
-        steep = clipped.clamp(STEEPEST_IN_FLOAT16, 1 - STEEPEST_IN_FLOAT16)
-        slope = steep * (1 - steep) if self.use_sigmoid else steep
-        return x.detach() + (p - p.detach()) / slope
 
     # What the one pass asks of a loss beside its entries.
 

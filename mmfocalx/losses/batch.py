@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .checks import describe, wrong
+from .checks import check_on, describe, switched_on, wrong
 
 TargetLike = Tensor | tuple[Tensor, Tensor]
+PROBABILITY_EPS = 1e-6
+CHECKED = 'MMFOCALX_CHECK_VALUES'
+TARGETS = 'a tensor of labels or of scores, or a tuple of two tensors (labels, quality)'
 
 
 class Target(NamedTuple):
@@ -128,23 +130,28 @@ def check_batch(
     """
     if not isinstance(pred, Tensor) or not pred.is_floating_point():
         wrong('pred', 'a floating-point tensor', describe(pred), TypeError)
+    check_on('pred', pred)
     if pred.ndim == 0 or (pred.ndim > 1 and pred.shape[-1] == 0):
         wrong('pred', 'of shape (..., C) with C >= 1', tuple(pred.shape))
     lead, num_classes = (pred.shape[:-1], pred.shape[-1]) if pred.ndim > 1 else (pred.shape, 1)
     x = pred.reshape(-1, num_classes)
+    if isinstance(target, Tensor):
+        check_on('target', target, pred.device)
     if isinstance(target, Tensor) and target.shape == pred.shape:
         if target.is_complex():
             wrong('target', 'real numbers', describe(target), TypeError)
         scores = target.detach().reshape(-1, num_classes)
         check_scores('target', scores)
-        weight = check_weight(weight, lead, num_classes)
+        weight = check_weight(weight, lead, num_classes, pred.device)
         return Batch(x, quality=scores, weight=weight, dtype=x.dtype)
     labels, quality, prefix = target, None, 'target'
     if isinstance(target, (tuple, list)):
+        if len(target) != 2 or not all(isinstance(part, Tensor) for part in target):
+            wrong('target', TARGETS, describe(target), TypeError)
         if not use_sigmoid:
             wrong('target', 'labels or dense scores with use_sigmoid=False', describe(target))
-        if len(target) != 2 or not all(isinstance(part, Tensor) for part in target):
-            wrong('target', 'a tuple of two tensors (labels, quality)', describe(target), TypeError)
+        for index, part in enumerate(target):
+            check_on(f'target[{index}]', part, pred.device)
         (labels, quality), prefix = target, 'target[0]'
         if quality.shape != lead:
             wrong('target[1]', f'quality of shape {tuple(lead)}', describe(quality))
@@ -152,7 +159,7 @@ def check_batch(
             wrong('target[1]', 'real numbers', describe(quality), TypeError)
         quality = quality.detach().reshape(-1)
     elif not isinstance(target, Tensor):
-        wrong('target', 'a tensor or a tuple of two tensors', describe(target), TypeError)
+        wrong('target', TARGETS, describe(target), TypeError)
     labels = _flat_labels(labels, prefix, lead, num_classes)  # type: ignore[arg-type]
     valid = None if ignore_index is None else labels != ignore_index
     _check_range(prefix, labels, valid, num_classes, use_sigmoid, ignore_index)
@@ -160,22 +167,28 @@ def check_batch(
         if valid is not None:
             quality = torch.where(valid, quality, 0)
         check_scores('target[1]', quality)
-    weight = check_weight(weight, lead, num_classes)
+    weight = check_weight(weight, lead, num_classes, pred.device)
     return Batch(x, labels, quality, valid, weight, dtype=x.dtype)
 
 
-def check_weight(weight: object, lead: torch.Size, num_classes: int) -> Tensor | None:
+def check_weight(
+    weight: object, lead: torch.Size, num_classes: int, device: torch.device
+) -> Tensor | None:
     """Bring a weight of any accepted shape to (N, 1) or (N, C).
 
     Args:
         weight: of shape lead, lead + (1,), lead + (C,), or flat with N or N * C elements.
         lead: the leading dimensions of the predictions, of N elements in all.
         num_classes: C.
+        device: that of the predictions.
     """
     if weight is None:
         return None
     if not isinstance(weight, Tensor):
         wrong('weight', 'a tensor', type(weight).__name__, TypeError)
+    if weight.is_complex():
+        wrong('weight', 'real numbers', describe(weight), TypeError)
+    check_on('weight', weight, device)
     rows = math.prod(lead)
     shape = tuple(weight.shape)
     per_row = [tuple(lead), (*lead, 1), (rows,)]
@@ -192,16 +205,36 @@ def check_scores(name: str, scores: Tensor) -> None:
     """Raise ValueError if a score is outside [0, 1] or NaN."""
     if scores.dtype == torch.bool or not scores.numel() or not values_are_checked(scores):
         return
-    low, high = (bound.item() for bound in scores.aminmax())
+    low, high = (bound.item() for bound in plain_values(scores).aminmax())
     if not (low >= 0 and high <= 1):
         wrong(name, 'scores in [0, 1]', f'values from {low:.9g} to {high:.9g}')
 
 
+def check_probabilities(pred: Tensor) -> None:
+    """Raise ValueError if a prediction is outside [0, 1] by more than rounding; NaN passes."""
+    if not pred.numel() or not values_are_checked(pred):
+        return
+    low, high = (bound.item() for bound in plain_values(pred.detach()).aminmax())
+    if low < -PROBABILITY_EPS or high > 1 + PROBABILITY_EPS:
+        expected = 'probabilities in [0, 1] with activated=True'
+        wrong('pred', expected, f'values from {low:.9g} to {high:.9g}')
+
+
 def values_are_checked(tensor: Tensor) -> bool:
-    """Whether checks may read values: on the CPU, elsewhere if MMFOCALX_CHECK_VALUES=1 asks."""
+    """Whether checks may read values: on the CPU, elsewhere if MMFOCALX_CHECK_VALUES=1 asks.
+
+    Under torch.compile they never do.
+    """
     if torch.compiler.is_compiling():
         return False
-    return tensor.device.type == 'cpu' or os.environ.get('MMFOCALX_CHECK_VALUES') == '1'
+    return switched_on(CHECKED, '0') or tensor.device.type == 'cpu'
+
+
+def plain_values(tensor: Tensor) -> Tensor:
+    """All values of a tensor that transforms of torch.func have wrapped, as within vmap."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def _flat_labels(labels: Tensor, name: str, lead: torch.Size, num_classes: int) -> Tensor:
@@ -224,7 +257,7 @@ def _check_range(
     if not labels.numel() or not values_are_checked(labels):
         return
     highest = num_classes if use_sigmoid else num_classes - 1
-    counted = labels if valid is None else torch.where(valid, labels, 0)
+    counted = plain_values(labels if valid is None else torch.where(valid, labels, 0))
     low, high = (bound.item() for bound in counted.aminmax())
     if low < 0 or high > highest:
         outside = counted[(counted < 0) | (counted > highest)]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
 from .batch import check_weight
-from .checks import check_number, describe, wrong
+from .checks import check_number, check_on, describe, wrong
 from .one_pass.elementary import ANY_ORDER
 from .per_sample import PerSampleLoss
 from .precision import computed_in
@@ -49,8 +51,9 @@ class FocalEIoULossX(PerSampleLoss):
         eps: float = 1e-7,
         reduction: str = 'mean',
         loss_weight: float = 1.0,
+        **unknown: Any,
     ) -> None:
-        super().__init__(reduction, loss_weight)
+        super().__init__(reduction, loss_weight, **unknown)
         self.gamma = check_number('gamma', gamma, low=0)
         self.eps = check_number('eps', eps, above=0)
 
@@ -60,9 +63,10 @@ class FocalEIoULossX(PerSampleLoss):
         for name, boxes in (('pred', pred), ('target', target)):
             if not isinstance(boxes, Tensor) or not boxes.is_floating_point():
                 wrong(name, 'a floating-point tensor', describe(boxes), TypeError)
+            check_on(name, boxes, pred.device)
             if boxes.ndim != 2 or boxes.shape != (len(pred), 4):
                 wrong(name, 'boxes of shape (N, 4)', tuple(boxes.shape))
-        weight = check_weight(weight, pred.shape[:1], 4)
+        weight = check_weight(weight, pred.shape[:1], 4, pred.device)
         return pred, target, None if weight is None else weight.to(computed_in(weight)).mean(dim=1)
 
     def per_sample(self, pred: Tensor, target: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ from mmengine.dist import all_reduce
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from .base import PROBABILITY_EPS, DenseClsLoss
+from .base import DenseClsLoss
 from .batch import Batch, Target
 from .checks import check_integer, check_number, wrong
 from .one_pass.class_sums import class_sums
 from .one_pass.elementary import Elementary, PerClass
+from .probabilities import clipped
 from .terms import focal
 
 
@@ -107,12 +108,14 @@ class EqualizedFocalLossX(DenseClsLoss):
     def keeps_gradient_statistics(self, batch: Batch) -> bool:
         return self.training and batch.x.requires_grad and torch.is_grad_enabled()
 
+    @torch.no_grad()
     def gradient_statistics(self, batch: Batch, gradient: Tensor) -> Tensor:
         if self.activated:  # the state is made of gradients by logits
-            p = batch.x.clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS)
+            p = clipped(batch.x)
             gradient = gradient * (p * (1 - p))
         return class_sums(gradient, batch).to(self.pos_grad.dtype)
 
+    @torch.no_grad()
     def update_gradient_statistics(self, statistics: Tensor) -> None:
         all_reduce(statistics)
         statistics = torch.where(statistics.isfinite().all(), statistics, 0)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.registry import MODELS
 from torch import Tensor
 
 from .batch import Target, check_scores, check_weight
-from .checks import check_bool, check_number, describe, wrong
+from .checks import check_bool, check_number, check_on, describe, wrong
 from .one_pass.elementary import ANY_ORDER
 from .per_sample import PerSampleLoss
 from .terms import focal
@@ -55,8 +57,9 @@ class FocalDiceLossX(PerSampleLoss):
         smooth: float = 1.0,
         reduction: str = 'mean',
         loss_weight: float = 1.0,
+        **unknown: Any,
     ) -> None:
-        super().__init__(reduction, loss_weight)
+        super().__init__(reduction, loss_weight, **unknown)
         if not check_bool('use_sigmoid', use_sigmoid):
             wrong('use_sigmoid', 'True for FocalDiceLossX, which has no softmax form', use_sigmoid)
         self.use_sigmoid = use_sigmoid
@@ -75,13 +78,15 @@ class FocalDiceLossX(PerSampleLoss):
             wrong('pred', 'of shape (N, H, W) or (N, C, H, W)', tuple(pred.shape))
         if not isinstance(target, Tensor):
             wrong('target', 'a tensor', type(target).__name__, TypeError)
+        check_on('pred', pred)
+        check_on('target', target, pred.device)
         if target.shape != pred.shape:
             wrong('target', f"masks of pred's shape {tuple(pred.shape)}", tuple(target.shape))
         if target.is_complex():
             wrong('target', 'real numbers', describe(target), TypeError)
         target = target.detach()
         check_scores('target', target)
-        weight = check_weight(weight, pred.shape[:1], 1)
+        weight = check_weight(weight, pred.shape[:1], 1, pred.device)
         return pred.flatten(1), target.flatten(1), None if weight is None else weight[:, 0]
 
     def per_sample(self, pred: Tensor, target: Tensor) -> Tensor:

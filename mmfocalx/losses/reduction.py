@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .checks import check_choice, check_number, wrong
+from .batch import plain_values, values_are_checked
+from .checks import check_choice, check_known, check_number, describe, wrong
 
 REDUCTIONS = ('none', 'mean', 'sum')
 AVG_FACTOR_EPS = torch.finfo(torch.float32).eps
@@ -24,8 +26,9 @@ class ReducedLoss(nn.Module):
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
     """
 
-    def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0) -> None:
+    def __init__(self, reduction: str = 'mean', loss_weight: float = 1.0, **unknown: Any) -> None:
         super().__init__()
+        check_known(type(self), unknown)
         check_choice('reduction', reduction, REDUCTIONS)
         self.reduction = reduction
         self.loss_weight = check_number('loss_weight', loss_weight)
@@ -52,6 +55,12 @@ def check_avg_factor(avg_factor: object) -> float | Tensor | None:
     if isinstance(avg_factor, Tensor):
         if avg_factor.numel() != 1:
             wrong('avg_factor', 'a number or a one-element tensor', tuple(avg_factor.shape))
+        if avg_factor.is_complex():
+            wrong('avg_factor', 'a real number', describe(avg_factor), TypeError)
+        if values_are_checked(avg_factor):
+            low, high = (bound.item() for bound in plain_values(avg_factor.detach()).aminmax())
+            if not (low >= 0 and high < math.inf):
+                wrong('avg_factor', 'a finite number of at least 0', low if low < 0 else high)
         return avg_factor.reshape(())
     return check_number('avg_factor', avg_factor, low=0)
 

@@ -32,7 +32,14 @@ ANY: list[tuple[str, dict[str, Any], str, str]] = [
     ('pred: list', {'pred': PRED.tolist()}, 'pred', 'list'),
     ('pred: no dimension', {'pred': torch.tensor(0.0)}, 'pred', r'\(\)|\[\]|0-d'),
     ('pred: complex', {'pred': PRED.to(torch.complex64)}, 'pred', 'complex64'),
-    ('target: list', {'target': LABELS.tolist()}, 'target', 'list'),
+    ('pred: sparse', {'pred': PRED.to_sparse()}, 'pred', 'sparse_coo'),
+    ('target: list', {'target': LABELS.tolist()}, 'target', 'tensor of labels.*list'),
+    ('target: list of rows', {'target': DENSE.tolist()}, 'target', 'tensor of labels.*list'),
+    ('target: sparse', {'target': DENSE.to_sparse()}, 'target', 'sparse_coo'),
+    ('target: sparse labels', {'target': LABELS.to_sparse()}, 'target', 'sparse_coo'),
+    ('target: device', {'target': DENSE.to('meta')}, 'target', 'device, cpu.*meta'),
+    ('target: device of labels', {'target': LABELS.to('meta')}, 'target', 'device, cpu.*meta'),
+    ('pred: device', {'pred': PRED.to('meta')}, 'target', 'device, meta.*cpu'),
     ('target: None', {'target': None}, 'target', 'None'),
     ('target: too few', {'target': LABELS[:-1]}, 'target', '5'),
     ('target: transposed', {'target': DENSE.T.contiguous()}, 'target', r'4, 6'),
@@ -53,6 +60,15 @@ ANY: list[tuple[str, dict[str, Any], str, str]] = [
     ('weight: number', {'weight': 2.0}, 'weight', 'float|2.0'),
     ('weight: transposed', {'weight': torch.ones(C, N)}, 'weight', '4, 6'),
     ('weight: three', {'weight': torch.ones(N, 1, C)}, 'weight', '6, 1, 4'),
+    ('weight: complex', {'weight': torch.ones(N, dtype=torch.complex64)}, 'weight', 'complex64'),
+    ('weight: complex entries', {'weight': PRED.to(torch.complex128)}, 'weight', 'complex128'),
+    ('weight: sparse', {'weight': torch.ones(N).to_sparse()}, 'weight', 'sparse_coo'),
+    ('weight: device', {'weight': torch.ones(N, device='meta')}, 'weight', 'device, cpu.*meta'),
+    ('avg_factor: negative', {'avg_factor': torch.tensor(-2.0)}, 'avg_factor', '-2'),
+    ('avg_factor: negative, 1-d', {'avg_factor': torch.tensor([-0.5])}, 'avg_factor', '-0.5'),
+    ('avg_factor: NaN', {'avg_factor': torch.tensor(nan)}, 'avg_factor', 'nan'),
+    ('avg_factor: infinite', {'avg_factor': torch.tensor(float('inf'))}, 'avg_factor', 'inf'),
+    ('avg_factor: complex', {'avg_factor': torch.tensor(1j)}, 'avg_factor', 'complex64'),
     ('avg_factor: sum', {'avg_factor': 2.0, 'reduction_override': 'sum'}, 'avg_factor', 'sum'),
     ('avg_factor: two', {'avg_factor': torch.ones(2)}, 'avg_factor', '2'),
     ('avg_factor: text', {'avg_factor': 'all'}, 'avg_factor', 'all|str'),
@@ -66,6 +82,9 @@ TUPLES: list[tuple[str, dict[str, Any], str, str]] = [
     ('quality column', {'target': (LABELS, QUALITY[:, None])}, 'quality|target', '6, 1'),
     ('quality dense', {'target': (LABELS, DENSE)}, 'quality|target', '6, 4'),
     ('quality list', {'target': (LABELS, QUALITY.tolist())}, 'quality|target', 'list'),
+    ('quality device', {'target': (LABELS, QUALITY.to('meta'))}, 'target', 'device, cpu.*meta'),
+    ('labels device', {'target': (LABELS.to('meta'), QUALITY)}, 'target', 'device, cpu.*meta'),
+    ('quality sparse', {'target': (LABELS, QUALITY.to_sparse())}, 'target', 'sparse_coo'),
     ('quality > 1', {'target': (LABELS, edited(QUALITY, 1.25))}, 'quality|target', '1.25'),
     ('quality < 0', {'target': (LABELS, edited(QUALITY, -0.25))}, 'quality|target', '-0.25'),
     ('quality NaN', {'target': (LABELS, edited(QUALITY, nan))}, 'quality|target', 'nan'),
@@ -94,6 +113,34 @@ def test_input(changed: dict[str, Any], argument: str, given: str) -> None:
 def test_tuple_target(changed: dict[str, Any], argument: str, given: str) -> None:
     for case in SIGMOID_CASES:
         assert_refused(call(case.build({}), changed), f'(?:{argument})', given)
+
+
+@pytest.mark.parametrize('value', [-0.5, 1.5, -4.0, float('inf')])
+@pytest.mark.parametrize('case', CASES, ids=name)
+def test_predictions_that_are_no_probabilities(case: Case, value: float) -> None:
+    changed = {'pred': edited(PRED + 0.5, value)}
+    assert_refused(call(case.build({'activated': True}), changed), 'pred', f'{value:g}')
+
+
+@pytest.mark.parametrize('value', [0.0, 1.0, 1 + 2**-22, nan])
+def test_probabilities_that_rounding_or_divergence_may_give(value: float) -> None:
+    loss = mmfocalx.losses.FocalLossX(activated=True)(edited(PRED + 0.5, value), LABELS)
+    assert bool(loss.isfinite()) is (value == value)
+
+
+@pytest.mark.parametrize('value', ['', 'yes', '2', 'True'])
+def test_switch_of_the_checks(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('MMFOCALX_CHECK_VALUES', value)
+    for case in CASES:
+        assert_refused(call(case.build({}), {}), 'MMFOCALX_CHECK_VALUES', f"'{value}'")
+
+
+def test_checks_that_are_not_asked_for_still_run_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for value in ('0', '1'):
+        monkeypatch.setenv('MMFOCALX_CHECK_VALUES', value)
+        assert_refused(call(mmfocalx.losses.FocalLossX(), {'target': LABELS - 1}), 'target', '-1')
 
 
 @pytest.mark.parametrize('case', CASES, ids=name)
@@ -155,6 +202,11 @@ BOXES = torch.tensor([[0.0, 0.0, 4.0, 4.0], [1.0, 1.0, 5.0, 6.0]])
         ({'target': BOXES.tolist()}, 'target', 'list'),
         ({'weight': torch.ones(3)}, 'weight', '3'),
         ({'weight': torch.ones(1, 4)}, 'weight', '1, 4'),
+        ({'weight': torch.ones(2, device='meta')}, 'weight', 'device, cpu.*meta'),
+        ({'weight': torch.ones(2, dtype=torch.complex64)}, 'weight', 'complex64'),
+        ({'target': BOXES.to('meta')}, 'target', 'device, cpu.*meta'),
+        ({'target': BOXES.to_sparse()}, 'target', 'sparse_coo'),
+        ({'avg_factor': torch.tensor(-1.0)}, 'avg_factor', '-1'),
         ({'reduction_override': 'avg'}, 'reduction_override', 'avg'),
         ({'avg_factor': 1.0, 'reduction_override': 'sum'}, 'avg_factor', 'sum'),
     ],
@@ -178,6 +230,10 @@ MASKS = torch.zeros(2, 5, 6)
         ({'target': MASKS + 1.5}, 'target', '1.5'),
         ({'target': MASKS - 0.5}, 'target', '-0.5'),
         ({'target': MASKS * nan}, 'target', 'nan'),
+        ({'target': MASKS.to('meta')}, 'target', 'device, cpu.*meta'),
+        ({'target': MASKS.to_sparse()}, 'target', 'sparse_coo'),
+        ({'weight': torch.ones(2, device='meta')}, 'weight', 'device, cpu.*meta'),
+        ({'avg_factor': torch.tensor(nan)}, 'avg_factor', 'nan'),
         ({'weight': torch.ones(3)}, 'weight', '3'),
         ({'reduction_override': 'avg'}, 'reduction_override', 'avg'),
         ({'avg_factor': 1.0, 'reduction_override': 'sum'}, 'avg_factor', 'sum'),

@@ -5,7 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from mmengine.registry import MODELS
 
 import mmfocalx.losses
 from helpers.cases import CASES, CHANNELS, SIGMOID_CASES, Case, name
@@ -156,6 +159,12 @@ OWN: list[tuple[str, dict[str, Any], str]] = [
     ('FocalEIoULossX', {'reduction': 'avg'}, 'avg'),
     ('FocalEIoULossX', {'loss_weight': 'heavy'}, 'heavy'),
 ]
+
+
+def build_directly(config: dict[str, Any]) -> Any:
+    return getattr(mmfocalx.losses, config.pop('type'))(**config)
+
+
 CONTEXT = [('num_classes', C), ('use_sigmoid', False)]  # beside the argument that is wrong
 
 
@@ -172,5 +181,70 @@ def test_number_of_classes_is_required() -> None:
 
 @pytest.mark.parametrize('case', CASES, ids=name)
 def test_unknown_argument(case: Case) -> None:
-    with pytest.raises(TypeError, match='smooth_labels'):
+    with pytest.raises(TypeError, match=f"{case.type} .*'smooth_labels'"):
         case.kind(**case.settings(smooth_labels=0.1))
+
+
+@pytest.mark.parametrize('build', [MODELS.build, build_directly], ids=['MODELS', 'directly'])
+@pytest.mark.parametrize(
+    ('config', 'nearest'),
+    [
+        ({'type': 'FocalLossX', 'gama': 2.0}, 'gamma'),
+        ({'type': 'PolyFocalLossX', 'gama': 2.0}, 'gamma'),
+        ({'type': 'EqualizedFocalLossX', 'num_classes': 3, 'scale': 8.0}, 'scale_factor'),
+        ({'type': 'VarifocalLossX', 'iou_weight': True}, 'iou_weighted'),
+        ({'type': 'SlideLossX', 'auto_iuo': 0.5}, 'auto_iou'),
+        ({'type': 'SlideLossX', 'loss': {'type': 'AsymmetricLossX', 'gamma_pas': 1}}, 'gamma_pos'),
+        ({'type': 'MALossX', 'reductoin': 'sum'}, 'reduction'),
+        ({'type': 'QualityFocalLossX', 'ohem': 0.5}, 'ohem_ratio'),
+        ({'type': 'FocalDiceLossX', 'smoth': 1.0}, 'smooth'),
+        ({'type': 'FocalEIoULossX', 'gama': 1.0}, 'gamma'),
+        ({'type': 'FocalEIoULossX', 'los_weight': 1.0}, 'loss_weight'),
+    ],
+    ids=name,
+)
+def test_unknown_argument_that_is_nearly_one(build: Any, config: Any, nearest: str) -> None:
+    inner = config.get('loss', config)
+    given = [key for key in inner if key not in ('type', 'num_classes')]
+    with pytest.raises(TypeError) as caught:
+        build(dict(config))
+    assert f"{inner['type']} got an unexpected argument '{given[0]}'" in str(caught.value)
+    assert f"Did you mean '{nearest}'?" in str(caught.value)
+
+
+def test_unknown_argument_that_is_nearly_none() -> None:
+    with pytest.raises(TypeError, match='It takes gamma, eps, reduction, loss_weight'):
+        mmfocalx.losses.FocalEIoULossX(zzz=1)
+
+
+@pytest.mark.parametrize(
+    ('value', 'same'),
+    [
+        (torch.tensor([0.25, 0.5, 0.75, 1.0]), [0.25, 0.5, 0.75, 1.0]),
+        (torch.tensor(0.5, dtype=torch.float64), 0.5),
+        (torch.ones(C, dtype=torch.long), [1, 1, 1, 1]),
+        (torch.tensor(0.75).expand(C), [0.75] * C),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('loss_type', ['FocalLossX', 'VarifocalLossX', 'MALossX'])
+def test_alpha_as_a_tensor(loss_type: str, value: torch.Tensor, same: Any) -> None:
+    build = getattr(mmfocalx.losses, loss_type)
+    pred, target = torch.linspace(-2, 2, N * C).reshape(N, C), torch.arange(N) % (C + 1)
+    assert torch.equal(build(alpha=value)(pred, target), build(alpha=same)(pred, target))
+
+
+@pytest.mark.parametrize(
+    ('value', 'given'),
+    [
+        (torch.tensor([0.5, -0.5, 0.5, 0.5]), '-0.5'),
+        (torch.full((1, C), 0.5), '1, 4'),
+        (torch.full((C,), 0.5, requires_grad=True), 'requires_grad'),
+        (torch.tensor([]), r'\[\]'),
+        (np.full(C, 0.5), 'list.*array'),
+        ({0.5}, r'list.*\{0.5\}'),
+    ],
+    ids=str,
+)
+def test_alpha_as_a_wrong_tensor(value: Any, given: str) -> None:
+    assert_refused(lambda: mmfocalx.losses.FocalLossX(alpha=value), 'alpha', given)

@@ -36,8 +36,8 @@ from loss_curves import (
     samples,
 )
 from loss_page import OVERVIEW, file_name, loss_page, settings_of
-from mmfocalx.compare.charts import COLOURS, STYLE
 from mmfocalx.losses.catalogue import classification_losses
+from mmfocalx.plotting import AXIS_GREY, COLOURS, GREY, STYLE
 
 P_TICKS = {-6.907: '0.001', -4.595: '0.01', -2.197: '0.1', 0: '0.5', 2.197: '0.9', 4.595: '0.99',
            6.907: '0.999'}  # fmt: skip
@@ -45,7 +45,7 @@ VALUE_TICKS = (0, 0.001, 0.01, 0.1, 1, 10)
 GRADIENT_TICKS = (-1, -0.1, -0.01, -0.001, 0, 0.001, 0.01, 0.1, 1)
 VALUE_LIMITS = (-2e-5, 30)
 GRADIENT_LIMITS = (-10, 10)
-NEGATIVE_COLOUR, GREY = '#000000', '#4a525c'
+NEGATIVE_COLOUR = '#000000'
 BCE_STYLE: dict[str, Any] = {'linestyle': (0, (4, 2)), 'linewidth': 1.1, 'alpha': 0.75}
 OVERVIEW_COLUMNS = 4
 DPI = 100
@@ -179,7 +179,7 @@ def scale(axes: Axes, signed: bool) -> None:
     axes.set_xlim(LOGITS[0], LOGITS[-1])
     axes.set_xticks(list(P_TICKS), list(P_TICKS.values()))
     if signed:
-        axes.axhline(0, color='#8a929c', linewidth=0.8, zorder=0.5)
+        axes.axhline(0, color=AXIS_GREY, linewidth=0.8, zorder=0.5)
 
 
 def save(plot: Callable[[Figure], None], size: tuple[float, float], target: Path) -> None:
@@ -211,9 +211,16 @@ def draw_config(path: Path, out: Path) -> list[Path]:
     """Draw the losses of a config file.
 
     Raises:
-        ValueError: if there is none of this package in it.
+        ValueError: if it cannot be read, or there is none of this package in it.
     """
-    found = dict(losses_in(Config.fromfile(path).get('model', {})))
+    try:
+        config = Config.fromfile(path)
+    except Exception as error:  # a config is a program
+        raise ValueError(
+            f'Expected argument `config` to be a config file that can be read, but got {path}: '
+            f'{type(error).__name__}: {error}'
+        ) from error
+    found = dict(losses_in(config.get('model', {})))
     if not found:
         raise ValueError(
             f'Expected argument `config` to be one with a classification loss of this package '
@@ -249,10 +256,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         '--config', type=Path, help='draw the losses of this config instead of all registered ones'
     )
     args = parser.parse_args(arguments)
-    args.out.mkdir(parents=True, exist_ok=True)
     try:
+        args.out.mkdir(parents=True, exist_ok=True)
         targets = draw_config(args.config, args.out) if args.config else draw_gallery(args.out)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     print('\n'.join(map(str, targets)))
     return 0

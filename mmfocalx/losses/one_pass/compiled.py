@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import types
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ..batch import Batch
-from ..checks import wrong
+from ..checks import switched_on
 from ..precision import computed_in, gradient_type
 from .elementary import FIRST_ORDER
 from .summable import Summable
@@ -41,11 +40,8 @@ def kernels_for(loss: Summable, batch: Batch) -> Kernels | None:
     """The compiled functions for calls like this one; None where it is not to be compiled."""
     if loss.fused is False:
         return None
-    switch = os.environ.get(SWITCH, '1')
-    if switch not in ('0', '1'):
-        wrong(SWITCH, "'0' or '1' in the environment", switch)
     x = batch.x
-    if switch == '0':
+    if not switched_on(SWITCH, '1'):
         return None
     enough = WORTH_COMPILING.get(x.device.type, WORTH_COMPILING_ELSEWHERE)
     if loss.fused == 'auto' and x.numel() < enough:
