@@ -104,7 +104,9 @@ FAULTS: list[tuple[ModuleType, str, set[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(('module', 'name', 'parts'), FAULTS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ('module', 'name', 'parts'), FAULTS, ids=[f'{m.__name__}.{n}' for m, n, _ in FAULTS]
+)
 def test_a_fault_takes_its_own_part_only(
     made: Report, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, parts: set[str]
 ) -> None:
