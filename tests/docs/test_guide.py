@@ -69,8 +69,14 @@ def run(clone: Path, *arguments: str) -> None:
 
 def test_its_tests_pass(clone: Path) -> None:
     chosen = 'MyLossX or my_loss or my-loss or every or stale'
-    rooms = ('losses', 'docs/test_generated_pages.py', 'docs/test_loss_gallery.py',
-             'docs/test_doctests.py', 'package/test_configs.py', 'heads/test_matrix.py')  # fmt: skip
+    rooms = (
+        'losses',
+        'docs/test_generated_pages.py',
+        'docs/test_loss_gallery.py',
+        'docs/test_doctests.py',
+        'package/test_configs.py',
+        'heads/test_matrix.py',
+    )
     run(clone, '-m', 'pytest', '-q', '-x', '-k', chosen, *(f'tests/{room}' for room in rooms))
 
 
