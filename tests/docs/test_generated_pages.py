@@ -97,7 +97,7 @@ def test_a_table_replaces_the_one_between_the_marks_only() -> None:
             loss_table.with_table(broken)
 
 
-def test_the_command_writes_every_page(tmp_path: Path) -> None:
+def test_the_command_writes_all_pages(tmp_path: Path) -> None:
     clone = tmp_path / 'clone'
     for folder in ('mmfocalx', 'benchmark', 'tools', 'tests/helpers'):
         shutil.copytree(ROOT / folder, clone / folder)

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS
 
 import mmfocalx.losses
 from helpers.cases import (
+    CASES,
     CHANNELS,
     Batch,
     Case,
@@ -28,6 +29,7 @@ from helpers.checks import (
     check_gradient,
     check_value,
 )
+from mmfocalx.losses.catalogue import classification_losses
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
@@ -122,6 +124,17 @@ def test_copies_and_state(case: Case) -> None:
     for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), restored):
         torch.testing.assert_close(other(batch.pred, batch.target), expected)
     assert not list(loss.parameters())
+
+
+def test_every_loss_of_single_rows_has_a_case() -> None:
+    losses = {
+        name: loss
+        for name, loss in classification_losses().items()
+        if loss.__module__.startswith('mmfocalx.') and not loss.needs_whole_batch
+    }
+    assert {case.type for case in CASES} == {*losses}
+    softmax = {name for name, loss in losses.items() if loss.supports_softmax}
+    assert {case.type for case in CASES if case.softmax} == softmax
 
 
 @each_case
