@@ -101,8 +101,8 @@ class DenseClsLoss(ReducedLoss):
         """
         raise NotImplementedError
 
-    def update_state(self, batch: Batch) -> None:
-        """Update the state that the formula reads, if the loss has any."""
+    def update_state(self, batch: Batch, counts: bool) -> None:
+        """Update the state that the formula reads, if the loss has any and the call counts."""
 
     def forward(
         self,
@@ -133,12 +133,14 @@ class DenseClsLoss(ReducedLoss):
         reduction = resolve_reduction(self.reduction, reduction_override, avg_factor)
         avg_factor = check_avg_factor(avg_factor)
         batch = self.check(pred, target, weight)
-        self.update_state(batch)
+        # A head that overrides the reduction with 'none' looks at entries, and trains on others.
+        counts = reduction != 'none' or self.reduction == 'none'
+        self.update_state(batch, counts)
         if reduction != 'none' and self.ohem_ratio is None:
             return self.total(
                 batch, self.loss_weight, divisor(reduction, avg_factor, self.count(batch))
             )
-        if self.keeps_gradient_statistics(batch):
+        if counts and self.keeps_gradient_statistics(batch):
             gradient = gradient_of(
                 lambda x: self._selected(batch._replace(x=x), reduction, avg_factor).sum(), batch.x
             )

@@ -14,6 +14,12 @@ from .checks import check_integer, check_number, wrong
 from .one_pass.class_sums import class_sums
 from .one_pass.elementary import Elementary, PerClass
 from .probabilities import clipped
+from .state import (
+    FormerStates,
+    is_transformed,
+    refuse_heads_with_uneven_calls,
+    repeats_a_differentiated_call,
+)
 from .terms import focal
 
 
@@ -87,6 +93,8 @@ class EqualizedFocalLossX(DenseClsLoss):
         self.register_buffer('pos_grad', torch.zeros(num_classes))
         self.register_buffer('neg_grad', torch.zeros(num_classes))
         self.class_gamma = torch.full((num_classes,), gamma)
+        self._former = FormerStates()
+        refuse_heads_with_uneven_calls(self, 'FocalLossX has no state, and works in every head.')
 
     @property
     def balance(self) -> Tensor:
@@ -100,11 +108,22 @@ class EqualizedFocalLossX(DenseClsLoss):
         if num_classes != self.num_classes:
             wrong('pred', f'of num_classes={self.num_classes} channels', num_classes)
 
-    def update_state(self, batch: Batch) -> None:
-        self.class_gamma = self.gamma + self.scale_factor * (1 - self.balance)
+    def update_state(self, batch: Batch, counts: bool) -> None:
+        former = self._former.of(batch)
+        if former is None:
+            former = self.gamma + self.scale_factor * (1 - self.balance)
+            if self.training:
+                self._former.keep(batch, former)
+        self.class_gamma = former
 
     def keeps_gradient_statistics(self, batch: Batch) -> bool:
-        return self.training and batch.x.requires_grad and torch.is_grad_enabled()
+        return (
+            self.training
+            and batch.x.requires_grad
+            and torch.is_grad_enabled()
+            and not is_transformed()
+            and (torch.compiler.is_compiling() or not repeats_a_differentiated_call())
+        )
 
     def gradient_statistics(self, batch: Batch, gradient: Tensor) -> Tensor:
         if self.activated:  # the state is made of gradients by logits

@@ -10,9 +10,10 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from .base import DenseClsLoss
-from .batch import Batch, Target, values_are_checked
+from .batch import Batch, Target, plain_values, values_are_checked
 from .checks import check_number, wrong
 from .one_pass.elementary import Elementary
+from .state import FormerStates, is_transformed, refuse_heads_with_uneven_calls
 
 MIN_MEAN_QUALITY = 0.2
 OWNED_BY_OUTER = (
@@ -44,6 +45,7 @@ class SlideLossX(DenseClsLoss):
 
     Attributes:
         running: 0-d buffer, the running mean quality; only with ``auto_iou='mean'``.
+        mean_quality: 0-d, the running mean that the latest forward has read; likewise.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
@@ -83,6 +85,11 @@ class SlideLossX(DenseClsLoss):
         self.momentum = check_number('momentum', momentum, low=0, below=1)
         if auto_iou == 'mean':
             self.register_buffer('running', torch.tensor(MIN_MEAN_QUALITY))
+            self.mean_quality = torch.tensor(MIN_MEAN_QUALITY)
+            self._former = FormerStates()
+            refuse_heads_with_uneven_calls(
+                self, 'A number as `auto_iou` of SlideLossX works in every head.'
+            )
         self._warned_of_hard_targets = False
 
     @staticmethod
@@ -102,22 +109,37 @@ class SlideLossX(DenseClsLoss):
     def check_classes(self, num_classes: int) -> None:
         self.loss.check_classes(num_classes)
 
-    def update_state(self, batch: Batch) -> None:
-        self.loss.update_state(batch)
+    def update_state(self, batch: Batch, counts: bool) -> None:
+        self.loss.update_state(batch, counts)
         quality = batch.positive_quality()
         self._warn_of_hard_targets(quality)
-        if self.auto_iou != 'mean' or not self.training:
+        if self.auto_iou != 'mean':
             return
+        former = self._former.of(batch)
+        if former is not None:
+            self.mean_quality = former
+        elif not self.training or is_transformed():
+            self.mean_quality = self.running.clone()
+        else:
+            self.mean_quality = self._moved(quality, counts)
+            self._former.keep(batch, self.mean_quality)
+            if counts:
+                self.running.copy_(self.mean_quality)
+
+    def _moved(self, quality: Tensor, over_ranks: bool) -> Tensor:
+        """The running mean after a call."""
         positive = quality > 0
         total = torch.stack([quality.sum(), positive.sum().to(quality.dtype)])
-        all_reduce(total)
+        if over_ranks:
+            all_reduce(total)
         mean = total[0] / total[1].clamp(min=1)
         moved = self.momentum * self.running + (1 - self.momentum) * mean
-        self.running.copy_(torch.where(total[1] > 0, moved, self.running))
+        return torch.where(total[1] > 0, moved, self.running).to(self.running.dtype)
 
     def _warn_of_hard_targets(self, quality: Tensor) -> None:
         if self._warned_of_hard_targets or not values_are_checked(quality):
             return
+        quality = plain_values(quality)
         if bool((quality == 1).any()) and bool(((quality == 0) | (quality == 1)).all()):
             self._warned_of_hard_targets = True
             warnings.warn(
@@ -138,7 +160,7 @@ class SlideLossX(DenseClsLoss):
     def elementwise(self, x: Tensor, t: Target, f: Elementary) -> Tensor:
         mean: float | Tensor
         if self.auto_iou == 'mean':
-            mean = self.running.to(x.dtype).clamp(min=MIN_MEAN_QUALITY)
+            mean = self.mean_quality.to(x.dtype).clamp(min=MIN_MEAN_QUALITY)
         else:
             mean = max(float(self.auto_iou), MIN_MEAN_QUALITY)
         near = t.quality.clamp(min=mean)
