@@ -19,6 +19,7 @@ from .state import (
     is_transformed,
     refuse_heads_with_uneven_calls,
     repeats_a_differentiated_call,
+    unwrapped,
 )
 from .terms import focal
 
@@ -111,7 +112,7 @@ class EqualizedFocalLossX(DenseClsLoss):
     def update_state(self, batch: Batch, counts: bool) -> None:
         former = self._former.of(batch)
         if former is None:
-            former = self.gamma + self.scale_factor * (1 - self.balance)
+            former = unwrapped(self.gamma + self.scale_factor * (1 - self.balance))
             if self.training:
                 self._former.keep(batch, former)
         self.class_gamma = former

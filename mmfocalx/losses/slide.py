@@ -13,7 +13,7 @@ from .base import DenseClsLoss
 from .batch import Batch, Target, plain_values, values_are_checked
 from .checks import check_number, wrong
 from .one_pass.elementary import Elementary
-from .state import FormerStates, is_transformed, refuse_heads_with_uneven_calls
+from .state import FormerStates, is_transformed, refuse_heads_with_uneven_calls, unwrapped
 
 MIN_MEAN_QUALITY = 0.2
 OWNED_BY_OUTER = (
@@ -119,7 +119,7 @@ class SlideLossX(DenseClsLoss):
         if former is not None:
             self.mean_quality = former
         elif not self.training or is_transformed():
-            self.mean_quality = self.running.clone()
+            self.mean_quality = unwrapped(self.running.clone())
         else:
             self.mean_quality = self._moved(quality, counts)
             self._former.keep(batch, self.mean_quality)

@@ -15,7 +15,7 @@ from mmengine.dist import get_world_size
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from .batch import Batch
+from .batch import Batch, plain_values
 from .checks import wrong
 
 MOST_CALLS = 1024
@@ -29,6 +29,11 @@ FEWER_CALLS_WITHOUT_BOXES = {
 def is_transformed() -> bool:
     """Whether a transform of torch.func is at work, within which no state can be written."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def unwrapped(state: Tensor) -> Tensor:
+    """A state that may outlive the transform within which it is read."""
+    return plain_values(state) if is_transformed() else state
 
 
 def repeats_a_differentiated_call() -> bool:
