@@ -38,9 +38,13 @@ class DenseClsLoss(ReducedLoss):
         ignore_index: label of rows with zero loss and gradient that no mean counts.
         label_smoothing: s in [0, 1); y(1-s) + s/2 replaces the score y (softmax: s/C).
         ohem_ratio: share in (0, 1] of the entries to keep, the largest of the unreduced loss.
+            Entries of weight 0 are counted among them, ignored rows are not.
         fused: whether a reduced loss's value and gradient are computed in one compiled pass: True,
             False, or 'auto' for calls large enough to be worth it where torch.compile works.
-            MMFOCALX_FUSED=0 in the environment means False everywhere.
+            MMFOCALX_FUSED=0 in the environment means False everywhere. Calls with reduction 'none'
+            or ``ohem_ratio``, of one row, or for other derivatives than the first by ``pred`` are
+            never compiled. At infinite logits the compiled pass is NaN, also where the formula is
+            not.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
@@ -117,11 +121,15 @@ class DenseClsLoss(ReducedLoss):
         Args:
             pred: (..., C) logits, or probabilities if ``activated``; (N,) stands for (N, 1).
             target: labels (...) in 0..C-1, C for background (sigmoid); a tuple (labels,
-                quality), both (...); or dense scores of ``pred``'s shape in [0, 1].
+                quality), both (...); or dense scores of ``pred``'s shape in [0, 1]. Integers of
+                ``pred``'s shape are dense too: [0, 1] are two scores for ``pred`` of shape (2,),
+                and two labels for (2, 1). Values are checked on the CPU, on an accelerator if
+                MMFOCALX_CHECK_VALUES=1 asks, and never within torch.compile.
             weight: factor of the entries; of shape (...), (..., 1), (..., C), or flat with N
                 or N*C elements.
             avg_factor: divisor of a mean, a number or a one-element tensor.
-            reduction_override: replaces ``reduction`` for this call.
+            reduction_override: replaces ``reduction`` for this call. A loss that is built with
+                another one takes 'none' for a look at entries, which moves no state.
 
         Returns:
             0-d, or with reduction 'none' of ``pred``'s shape, without its last dimension where

@@ -33,13 +33,21 @@ class SlideLossX(DenseClsLoss):
         1 \text{ if } y \le \mu - 0.1, \quad e^{1-\mu} \text{ if } \mu - 0.1 < y < \mu, \quad
         e^{1-y} \text{ if } y \ge \mu
 
-    with the mean quality :math:`\mu` of the positives of a call.
+    with the mean quality :math:`\mu` of the positives of a call: of all levels where the head
+    makes one call, as RetinaHeadX does; of one level where it makes one for each, as GFLHead does;
+    and of one micro-batch where gradients are accumulated over several.
+
+    The running mean moves once for each call in training. Activation checkpointing may repeat the
+    call; transforms of torch.func read the mean as in evaluation; and a call that overrides the
+    reduction with 'none' averages over its own positives, on its own rank, and keeps nothing.
 
     Args:
         loss: config of the weighed loss, without the settings that belong to this one; None
             for binary cross-entropy.
         auto_iou: the mean quality: 'mean' for that of the positives over all ranks, or a
-            number in [0, 1]. Never below 0.2.
+            number in [0, 1]. Never below 0.2. With 'mean' every rank has to make the same calls:
+            heads that leave some out on a rank without boxes, YOLOXHead and the family of
+            DINOHead, are refused when they are built under several ranks.
         momentum: share in [0, 1) of the running mean that a new one leaves in place.
         kwargs: see :class:`DenseClsLoss`.
 
