@@ -39,11 +39,11 @@ class EqualizedFocalLossX(DenseClsLoss):
 
     Every call in training counts once, by the gradient of its own result: each micro-batch where
     gradients are accumulated over several, without their later division, which the ratio
-    :math:`g_c` does not see. Activation checkpointing may repeat the call, which then counts once; with
-    reentrant checkpoints it counts in backward. A call within a transform of torch.func, or that overrides
-    the reduction with 'none', does not count. Every rank has to make the same calls: heads that
-    leave some out on a rank without boxes, YOLOXHead and the family of DINOHead, are refused when
-    they are built under several ranks.
+    :math:`g_c` does not see. Activation checkpointing may repeat the call, which then counts once;
+    with reentrant checkpoints it counts in backward. A call within a transform of torch.func, or
+    that overrides the reduction with 'none', does not count. Every rank has to make the same
+    calls: heads that leave some out on a rank without boxes, YOLOXHead and the family of DINOHead,
+    are refused when they are built under several ranks.
 
     Args:
         num_classes: C, a positive integer.
