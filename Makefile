@@ -4,7 +4,7 @@ READY := .venv/.ready
 # Small tensors and two test processes: more threads would only get in each other's way.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: $(READY)  ## Make the digit scenes, train, evaluate, draw the curve and the predictions
 	$(PY) tools/demo.py
@@ -21,6 +21,10 @@ lint: $(READY)  ## Style and types
 bench: $(READY)  ## Measure the losses beside other libraries' (half an hour), write docs/benchmark.md
 	$(PY) tools/benchmark/losses.py --out work_dirs/benchmark
 	$(PY) tools/benchmark/losses.py --out work_dirs/benchmark --report docs/benchmark.md
+
+docs: $(READY)  ## Write every generated page: gallery, heads, README's table, benchmark
+	$(PY) tools/docs/write_pages.py
+	$(PY) tools/benchmark/losses.py --report docs/benchmark.md
 
 clean:  ## Remove what was built or cached; data, trained models and environments stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,11 +14,10 @@ from matplotlib.figure import Figure
 from benchmark.cases import Case, main_losses
 from benchmark.records import Record
 from benchmark.steps import EAGER, FLOOR, OURS, PARTS
-from mmfocalx.compare.charts import COLOURS, MARKERS, STYLE, plain_log_scale
+from mmfocalx.plotting import COLOURS, GREY, MARKERS, STYLE, log_scale
 
 Lines = Mapping[str, Sequence[tuple[int, float]]]
 DPI = 110
-GREY = '#4a525c'
 
 
 def draw_charts(times: Sequence[Record], memory: Sequence[Record], folder: Path) -> None:
@@ -95,7 +94,7 @@ def _plot(axes: Axes, lines: Lines, unit: str) -> None:
             style |= {'linestyle': (0, (4, 1.5))}
         axes.plot(*zip(*points, strict=True), label=name, **style)
     axes.set_xscale('log')
-    plain_log_scale(axes)
+    log_scale(axes)
     axes.set_xlabel('N x C')
     axes.set_ylabel(unit)
     axes.legend(loc='center left', bbox_to_anchor=(1.01, 0.5))

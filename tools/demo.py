@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,24 +22,41 @@ SHOWN_SCORE = 0.4
 
 
 def run(*arguments: object) -> None:
-    """Run Python with the arguments; end with its exit code if it fails."""
+    """Run Python with the arguments; end with its exit code if it fails, with 130 on Ctrl-C."""
     command = [sys.executable, *map(str, arguments)]
     print('+', 'python', *command[1:], flush=True)
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=leave_ctrl_c_to_the_parent)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        print('\nInterrupted; the same command goes on from here.', file=sys.stderr)
+        code = 130
     if code:
         sys.exit(code)
 
 
+def leave_ctrl_c_to_the_parent() -> None:
+    """In a child: ignore SIGINT, which would print a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def draw_curve(work_dir: Path) -> Path:
     """The training losses and the mAP of val against the epoch."""
-    from mmfocalx.compare.curves import training_curves
+    from mmfocalx.compare.logs import training_curves
+    from mmfocalx.plotting import COLOURS, MARKERS
 
     losses, maps = training_curves(work_dir)
     figure, axes = plt.subplots(figsize=(6, 3.4), layout='constrained')
-    axes.plot(list(losses), list(losses.values()), color='#0072B2', marker='o', label='train loss')
+    axes.plot(
+        list(losses), list(losses.values()), color=COLOURS[0], marker=MARKERS[0], label='train loss'
+    )
     axes.set(xlabel='epoch', ylabel='train loss', ylim=(0, None))
     scores = axes.twinx()
-    scores.plot(list(maps), list(maps.values()), color='#D55E00', marker='s', label='val mAP')
+    scores.plot(
+        list(maps), list(maps.values()), color=COLOURS[1], marker=MARKERS[1], label='val mAP'
+    )
     scores.set(ylabel='val mAP (%)', ylim=(0, 100))
     figure.legend(loc='outside upper center', ncols=2, frameon=False)
     return save(figure, work_dir / 'curve.png')
@@ -99,4 +117,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

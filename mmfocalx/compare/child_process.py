@@ -44,8 +44,13 @@ def locked(directory: Path, patience: float = 20.0) -> Iterator[int]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise BlockingIOError(f'{directory} is in use by another process') from None
+                    holder = os.pread(descriptor, 32, 0).decode(errors='replace').strip()
+                    raise BlockingIOError(
+                        f'{directory} is in use by process {holder or "unknown"}'
+                    ) from None
                 time.sleep(0.2)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield descriptor
     finally:
         os.close(descriptor)

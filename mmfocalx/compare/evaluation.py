@@ -1,23 +1,43 @@
-"""A finished run's detections, judged: AP, errors, calibration, and the matches behind them."""
+"""A finished run's detections, judged: AP, errors, calibration, and the matches behind them.
+
+Each run is judged once: the evaluation is stored beside the run's result.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
+from mmfocalx.compare.annotations import ground_truth
+from mmfocalx.compare.identity import changes, file_hash, now
 from mmfocalx.compare.intervals import MATCH_LEVELS, image_weights, resampled_ap
 from mmfocalx.compare.runs import Outcome, Run
-from mmfocalx.evaluation.matching import ClassMatches, match, read_annotations
+from mmfocalx.evaluation.matching import ClassMatches, match
 from mmfocalx.evaluation.metric import score_quality
+from mmfocalx.files import whole
+from mmfocalx.version import __version__
 
 REPLICATES = 1000
+TIDE_ERRORS = {
+    'Cls': 'wrong class',
+    'Loc': 'badly placed',
+    'Both': 'both',
+    'Dupe': 'duplicate',
+    'Bkg': 'background',
+    'Miss': 'missed',
+}
+"""Types of error of TIDE (Bolya et al. 2020, https://arxiv.org/abs/2008.08115)."""
+STORED_NUMBERS = ('class_ap', 'tide', 'quality')
+STORED_ARRAYS = ('detections', 'precision', 'draws')
 
 
 @dataclass(frozen=True)
@@ -57,26 +77,42 @@ class Evaluation:
         }
 
 
-@lru_cache(maxsize=4)
-def ground_truth(annotations: str) -> COCO:
-    """An annotation file, read once."""
-    return read_annotations(annotations)
+def judge(outcome: Outcome) -> Evaluation:
+    """:func:`evaluate`, unless that was done for the same detections and annotations before.
+
+    Raises:
+        ValueError: If there is no result, or its data are not those that were tested on.
+    """
+    result = result_of(outcome)
+    folder = outcome.run.result_file.parent
+    tested = result['identity']['testing']
+    found = changes(tested, now(tested))
+    if found:
+        raise ValueError(f'since the test, {"; ".join(found)}')
+    stored = folder / 'judged.npz'
+    key = [file_hash(folder / result['predictions']), *tested.values()]
+    key += [__version__, version('hotcoco'), str(REPLICATES)]
+    try:
+        fields = _read(stored, key)
+    except Exception:  # missing or damaged in any way: it is made again
+        fields = None
+    if fields is not None:
+        return Evaluation(outcome.run, result, **fields)
+    evaluation = evaluate(outcome)
+    with suppress(OSError):  # a full disk: the next call judges again
+        _write(stored, key, evaluation)
+    return evaluation
 
 
 def evaluate(outcome: Outcome) -> Evaluation:
     """Judge the detections of a run that has a result."""
-    run, result = outcome.run, outcome.result
-    if result is None:
-        raise ValueError(f'{run.label} has no result: {outcome.reason}')
+    run, result = outcome.run, result_of(outcome)
     truth = ground_truth(result['annotations'])
-    found = json.loads((run.result_file.parent / result['predictions']).read_text())
+    found = json.loads((run.result_file.parent / result['predictions']).read_text(encoding='utf-8'))
     detections = np.array(
         [(d['image_id'], *d['bbox'], d['score'], d['category_id']) for d in found], dtype=np.float64
     ).reshape(-1, 7)
-    used = {name.removeprefix('coco/').removesuffix('_precision') for name in result['metrics']}
-    names = {one['id']: one['name'] for one in truth.dataset['categories']}
-    if used & set(names.values()):  # the classes of the config, if the file has more
-        names = {class_id: name for class_id, name in names.items() if name in used}
+    names = _tested_classes(truth, result)
     evaluation = COCOeval(truth, truth.load_res(detections if len(detections) else []), 'bbox')
     params = evaluation.params
     params.cat_ids = list(names)
@@ -90,29 +126,66 @@ def evaluate(outcome: Outcome) -> Evaluation:
     tide = evaluation.tide_errors()['delta_ap'] if len(detections) else {}
     weights = image_weights(len(truth.get_img_ids()), REPLICATES)
     weights = np.concatenate([np.ones_like(weights[:1]), weights])
+    class_ap = {
+        name: float(precision[:, :, k].mean())
+        for k, name in enumerate(names.values())
+        if present[k]
+    }
     return Evaluation(
-        run,
-        result,
-        detections,
-        matches,
-        {
-            name: float(precision[:, :, k].mean())
-            for k, name in enumerate(names.values())
-            if present[k]
-        },
-        precision[:, :, present].mean(axis=2),
-        {kind: float(tide.get(kind, math.nan)) for kind in TIDE_ERRORS},
-        score_quality(matches, classwise=True),
-        resampled_ap(matches, weights),
+        run=run,
+        result=result,
+        detections=detections,
+        matches=matches,
+        class_ap=class_ap,
+        precision=precision[:, :, present].mean(axis=2),
+        tide={kind: float(tide.get(kind, math.nan)) for kind in TIDE_ERRORS},
+        quality=score_quality(matches, classwise=True),
+        draws=resampled_ap(matches, weights),
     )
 
 
-TIDE_ERRORS = {
-    'Cls': 'wrong class',
-    'Loc': 'badly placed',
-    'Both': 'both',
-    'Dupe': 'duplicate',
-    'Bkg': 'background',
-    'Miss': 'missed',
-}
-"""Types of error of TIDE (Bolya et al. 2020, https://arxiv.org/abs/2008.08115)."""
+def result_of(outcome: Outcome) -> dict[str, Any]:
+    """The result of a run.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if outcome.result is None:
+        raise ValueError(f'{outcome.run.label} has no result: {outcome.reason}')
+    return outcome.result
+
+
+def _tested_classes(truth: COCO, result: dict[str, Any]) -> dict[int, str]:
+    """Class ids and names: those that the test reported, where the file has more."""
+    reported = {name.removeprefix('coco/').removesuffix('_precision') for name in result['metrics']}
+    names = {category['id']: category['name'] for category in truth.dataset['categories']}
+    if reported & set(names.values()):
+        return {class_id: name for class_id, name in names.items() if name in reported}
+    return names
+
+
+def _write(path: Path, key: list[str], evaluation: Evaluation) -> None:
+    arrays = {name: getattr(evaluation, name) for name in STORED_ARRAYS}
+    for k, matches in enumerate(evaluation.matches.values()):
+        arrays |= {f'{name}/{k}': array for name, array in vars(matches).items()}
+    about = {'key': key, 'classes': list(evaluation.matches)}
+    about |= {name: getattr(evaluation, name) for name in STORED_NUMBERS}
+    with whole(path, 'wb') as file:
+        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+
+
+def _read(path: Path, key: list[str]) -> dict[str, Any] | None:
+    """The fields of an evaluation, or None if it was made of something else."""
+    with np.load(path, allow_pickle=False) as file:
+        about = json.loads(str(file['about']))
+        if about['key'] != key:
+            return None
+        arrays: dict[str, NDArray[Any]] = dict(file)
+    fields: dict[str, Any] = {name: about[name] for name in STORED_NUMBERS}
+    fields |= {name: arrays[name] for name in STORED_ARRAYS}
+    names = ClassMatches.__dataclass_fields__
+    fields['matches'] = {
+        label: ClassMatches(**{name: arrays[f'{name}/{k}'] for name in names})
+        for k, label in enumerate(about['classes'])
+    }
+    return fields

@@ -1,8 +1,9 @@
-"""How far a difference of AP may be luck: images drawn again, and seeds."""
+"""How far a number may be luck: its spread over seeds, and images drawn again."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -40,7 +41,10 @@ def resampled_ap(
     """
     chunks = np.array_split(weights, max(1, math.ceil(len(weights) / _CHUNK)))
     return np.concatenate(
-        [np.nanmean([class_ap(one, chunk) for one in matches.values()], axis=0) for chunk in chunks]
+        [
+            np.nanmean([class_ap(found, chunk) for found in matches.values()], axis=0)
+            for chunk in chunks
+        ]
     )
 
 
@@ -50,14 +54,14 @@ def class_ap(matches: ClassMatches, weights: NDArray[np.float32]) -> NDArray[np.
     right = matches.ious[list(AP_LEVELS)] > 0
     end = int(np.flatnonzero(right.any(axis=0))[-1]) + 1 if right.any() else 0
     drawn = np.ascontiguousarray(weights.T)[matches.images[:end]]  # what follows changes nothing
-    all_kept = np.cumsum(drawn, axis=0)
+    all_drawn = np.cumsum(drawn, axis=0)
     ap = np.zeros((len(AP_LEVELS), len(weights)))
     for row, level in enumerate(AP_LEVELS):
         hits = np.flatnonzero(right[row])
         counted = matches.counted[level, :end]
-        kept = all_kept if counted.all() else np.cumsum(drawn * counted[:, None], axis=0)
+        found = all_drawn if counted.all() else np.cumsum(drawn * counted[:, None], axis=0)
         true = np.cumsum(drawn[hits], axis=0)
-        precision = true / np.maximum(kept[hits], 1)
+        precision = true / np.maximum(found[hits], 1)
         envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         # How many of the recall thresholds 0, 0.01, ... 1 each true positive reaches.
         hundredths = np.floor(true * (100 / np.maximum(drawn_truths, 1)) + 1e-4)
@@ -66,6 +70,33 @@ def class_ap(matches: ClassMatches, weights: NDArray[np.float32]) -> NDArray[np.
         ap[row] = np.einsum('nr,nr->r', envelope, hundredths) / 101
     ap[:, drawn_truths == 0] = math.nan
     return ap.T
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation over seeds.
+
+    Attributes:
+        mean: Over the seeds that have the number; NaN if none has.
+        sd: NaN if fewer than two have it.
+        used: Seeds that have the number.
+        given: All seeds.
+    """
+
+    mean: float
+    sd: float
+    used: int
+    given: int
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """Mean and standard deviation of the finite values."""
+    finite = [value for value in values if math.isfinite(value)]
+    return Spread(
+        statistics.fmean(finite) if finite else math.nan,
+        statistics.stdev(finite) if len(finite) > 1 else math.nan,
+        len(finite),
+        len(values),
+    )
 
 
 class Interval(NamedTuple):
@@ -79,6 +110,30 @@ class Interval(NamedTuple):
     def certain(self) -> bool:
         """Whether the interval lies on one side of 0."""
         return self.low > 0 or self.high < 0
+
+
+class Difference(NamedTuple):
+    """A difference of means over the seeds that both have.
+
+    Attributes:
+        over_images: With the interval over images.
+        over_seeds: With the interval over seeds.
+        seeds: Those that both have.
+    """
+
+    over_images: Interval
+    over_seeds: Interval
+    seeds: list[int]
+
+    @property
+    def verdict(self) -> str:
+        """What both intervals say together; 'better' and 'worse' are certain."""
+        word = 'better' if self.over_images.difference > 0 else 'worse'
+        if self.over_images.certain and self.over_seeds.certain:
+            return word
+        if self.over_images.certain and math.isnan(self.over_seeds.low):
+            return f'{word} on these images; one seed says no more'
+        return 'not beyond seed noise' if self.over_images.certain else 'not certain'
 
 
 def over_images(

@@ -5,96 +5,139 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from mmfocalx.compare.groups import AP_KINDS, Group
-from mmfocalx.compare.intervals import Interval
-from mmfocalx.compare.logs import HEADLINE
-from mmfocalx.compare.results import failures, mean_sd, percent_ap, summarise
-from mmfocalx.compare.runs import Outcome
+from mmfocalx.compare.comparison import AP_KINDS, NOTHING, QUALITY, Comparison, Group
+from mmfocalx.compare.gaps import Gaps
+from mmfocalx.compare.intervals import Interval, Spread
 
-QUALITY = ('spearman', 'LaECE0', 'D-ECE', 'oLRP')
+SHOWN_QUALITY = ('spearman', 'LaECE0', 'D-ECE', 'oLRP')
 
 
-def markdown_report(outcomes: Sequence[Outcome], groups: Sequence[Group] = ()) -> str:
-    """Summary, comparison with each baseline, single runs and failures, as Markdown tables."""
+def markdown_report(comparison: Comparison, gaps: Gaps | None = None) -> str:
+    """Summary, differences from each baseline, single runs and failures, as Markdown tables.
+
+    Args:
+        comparison: What it says.
+        gaps: Where to add the parts that cannot be written.
+    """
+    gaps = Gaps(comparison.gaps) if gaps is None else gaps
     parts = [
-        f'# Comparison on the {outcomes[0].run.split} split',
+        f'# Comparison on the {comparison.split} split',
         'Mean ± standard deviation over the seeds; AP in percent.',
-        table(
-            ['config', 'seeds', *HEADLINE, 'training time', 'memory (MB)'],
-            (
-                [
-                    row['name'],
-                    str(len(row['seeds'])),
-                    *(spread(row[title]) for title in HEADLINE),
-                    duration(row['train_seconds'][0]),
-                    number(row['peak_rss_mb'][0], 0),
-                ]
-                for row in summarise(outcomes)
-            ),
-        ),
-        *(part for group in groups for part in _comparison(group)),
-        '## Single runs',
-        table(
-            ['config', 'seed', *HEADLINE, 'training time', 'iterations'],
-            (
-                [
-                    result['name'],
-                    str(result['seed']),
-                    *(number(value) for value in percent_ap(result).values()),
-                    duration(result['train_seconds']),
-                    str(result['iterations'] or '-'),
-                ]
-                for result in (outcome.result for outcome in outcomes)
-                if result is not None
-            ),
-        ),
     ]
-    failed = failures(outcomes)
-    if failed:
-        parts += [
-            '## Failed runs',
-            table(
-                ['config', 'seed', 'reason'],
-                ([one['name'], str(one['seed']), f'`{one["reason"]}`'] for one in failed),
-            ),
+    with gaps.part('table of configs'):
+        parts.append(_summary(comparison))
+    for group in comparison.groups:
+        parts.append(f'## {group.detector}, {group.num_images} images')
+        with gaps.part('table of differences'):
+            parts.append(_differences(group))
+        with gaps.part('table of score quality'):
+            parts.append(_quality(group))
+    with gaps.part('table of runs'):
+        parts.append(_runs(comparison))
+    if comparison.left_out:
+        parts += ['## Runs left out', _left_out(comparison)]
+    if comparison.notes:
+        parts += ['## Notes', '\n'.join(f'- {note}' for note in comparison.notes)]
+    if gaps:
+        lines = (f'- {gap.part}: `{gap.reason}`' for gap in gaps)
+        parts += ['## Missing parts of this report', '\n'.join(lines)]
+    return '\n\n'.join(filter(None, parts)) + '\n'
+
+
+def _summary(comparison: Comparison) -> str:
+    return table(
+        ['config', 'seeds', *AP_KINDS, 'training time', 'memory (MB)'],
+        (
+            [
+                variant.name,
+                str(len(variant.seeds)),
+                *(spread(variant.ap.get(kind, NOTHING)) for kind in AP_KINDS),
+                duration(variant.seconds.mean),
+                number(variant.memory.mean, 0),
+            ]
+            for variant in comparison.variants
+        ),
+    )
+
+
+def _differences(group: Group) -> str:
+    if len(group.variants) < 2:
+        return ''
+    if group.baseline is None:
+        return f'No differences: the baseline `{group.expected_baseline}` has no finished run.'
+    rows = [
+        [
+            variant.name,
+            kind,
+            number(difference.over_images.difference),
+            bounds(difference.over_images),
+            bounds(difference.over_seeds),
+            ', '.join(map(str, difference.seeds)),
         ]
-    return '\n\n'.join(parts) + '\n'
-
-
-def _comparison(group: Group) -> list[str]:
-    """Differences from the baseline, and what the scores are worth."""
-    return [
-        f'## {group.detector}, {group.num_images} images',
+        for variant in group.others
+        for kind, difference in variant.differences.items()
+    ]
+    if not rows:
+        return ''
+    return (
         f'Percentage points more than `{group.baseline.name}`, with 95 % intervals over images '
-        "(paired bootstrap) and over seeds (Welch's t).",
-        table(
-            ['config', '', 'difference', 'over images', 'over seeds'],
-            (
-                [entry.name, kind, number(images.difference), bounds(images), bounds(seeds)]
-                for entry in group.entries[1:]
-                for kind in AP_KINDS
-                for images, seeds in [group.differences(entry, kind)]
-            ),
-        ),
-        'Correlation of score and IoU; calibration errors and oLRP in percent, less is better.',
-        table(
-            ['config', *QUALITY],
+        "(paired bootstrap) and over seeds (Welch's t), over the seeds that both have.\n\n"
+        + table(['config', '', 'difference', 'over images', 'over seeds', 'seeds'], rows)
+    )
+
+
+def _quality(group: Group) -> str:
+    return (
+        'Correlation of score and IoU; calibration errors and oLRP in percent, less is better.\n\n'
+        + table(
+            ['config', *SHOWN_QUALITY],
             (
                 [
-                    entry.name,
-                    spread(mean_sd(entry.quality('spearman')), 2),
-                    *(spread(mean_sd([100 * v for v in entry.quality(k)])) for k in QUALITY[1:]),
+                    variant.name,
+                    *(
+                        spread(variant.quality.get(key, NOTHING), digits_of(key))
+                        for key in SHOWN_QUALITY
+                    ),
                 ]
-                for entry in group.entries
+                for variant in group.variants
             ),
+        )
+    )
+
+
+def _runs(comparison: Comparison) -> str:
+    return '## Single runs\n\n' + table(
+        ['config', 'seed', *AP_KINDS, 'training time', 'iterations'],
+        (
+            [
+                variant.name,
+                str(row.seed),
+                *(number(row.ap[kind]) for kind in AP_KINDS),
+                duration(row.seconds),
+                str(row.iterations or '–'),
+            ]
+            for variant in comparison.variants
+            for row in variant.rows
         ),
-    ]
+    )
+
+
+def _left_out(comparison: Comparison) -> str:
+    return table(
+        ['config', 'seed', 'reason'],
+        ([run.name, str(run.seed), f'`{run.reason}`'] for run in comparison.left_out),
+    )
+
+
+def digits_of(quality: str) -> int:
+    """Decimals that a score-quality number is shown with."""
+    return 2 if QUALITY[quality].factor == 1 else 1
 
 
 def bounds(interval: Interval) -> str:
-    """'low to high', '-' where there is no interval."""
+    """'low to high', '–' where there is no interval."""
     if math.isnan(interval.low):
-        return '-'
+        return '–'
     return f'{number(interval.low)} to {number(interval.high)}'
 
 
@@ -102,24 +145,34 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ['---'] * len(head), *rows]
     return '\n'.join(
-        '| ' + ' | '.join(cell.replace('|', '\\|') for cell in line) + ' |' for line in lines
+        '| ' + ' | '.join(cell.replace('|', '\\|').replace('\n', ' ') for cell in line) + ' |'
+        for line in lines
     )
 
 
 def number(value: float, digits: int = 1) -> str:
-    """A rounded number, '-' for NaN; 0 has no sign."""
-    return '-' if math.isnan(value) else f'{round(value, digits) + 0.0:.{digits}f}'
+    """A rounded number, '–' for NaN and infinity; 0 has no sign."""
+    return f'{round(value, digits) + 0.0:.{digits}f}' if math.isfinite(value) else '–'
 
 
-def spread(mean_and_sd: tuple[float, float], digits: int = 1) -> str:
-    """'mean ± sd', without the sd where there is none."""
-    mean, sd = (number(value, digits) for value in mean_and_sd)
-    return mean if sd == '-' else f'{mean} ± {sd}'
+def signed(value: float, digits: int = 1) -> str:
+    """A number with its sign, '–' for NaN and infinity."""
+    if not math.isfinite(value):
+        return '–'
+    return f'{round(value, digits) + 0.0:+.{digits}f}'.replace('-', '−')
+
+
+def spread(values: Spread, digits: int = 1) -> str:
+    """'mean ± sd', without the sd where there is none; and of how many seeds if not of all."""
+    text = number(values.mean, digits)
+    if math.isfinite(values.sd):
+        text += f' ± {number(values.sd, digits)}'
+    return f'{text} ({values.used} of {values.given})' if 0 < values.used < values.given else text
 
 
 def duration(seconds: float) -> str:
-    """Minutes and seconds, '-' for NaN."""
-    if math.isnan(seconds):
-        return '-'
+    """Minutes and seconds, '–' for NaN."""
+    if not math.isfinite(seconds):
+        return '–'
     minutes, rest = divmod(round(seconds), 60)
     return f'{minutes}:{rest:02d} min'

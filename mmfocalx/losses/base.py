@@ -55,9 +55,11 @@ class DenseClsLoss(ReducedLoss):
     quality_aware: ClassVar[bool] = False
     """Whether the formula means the quality of a positive to be its target."""
     stops_gradient_at: ClassVar[str] = ''
-    """The term through which no gradient passes, as its docs name it; '' if there is none."""
+    """The term of the predictions that is taken as a constant, as its docs name it; '' for none."""
     bce_settings: ClassVar[Mapping[str, Any] | None] = None
     """Arguments that make it binary cross-entropy of hard labels, if there are any."""
+    needs_whole_batch: ClassVar[bool] = False
+    """Whether the loss of an entry depends on other rows, so that it is no curve over a logit."""
     _one_per_class: tuple[str, ...] = ()
 
     def __init__(
@@ -94,6 +96,10 @@ class DenseClsLoss(ReducedLoss):
     def example_config(cls, num_classes: int) -> dict[str, Any]:
         """A config that builds the loss for ``num_classes`` classes with its default settings."""
         return {'type': cls.__name__, 'use_sigmoid': True}
+
+    def example_states(self) -> dict[str, dict[str, float]]:
+        """States that differ to the eye, by their names: values of buffers by their paths."""
+        return {'': {}}
 
     def elementwise(self, x: Tensor, t: Target, f: Elementary) -> Tensor:
         """The formula: (N, C) logits and their targets to the (N, C) loss, each row by itself.

@@ -35,7 +35,7 @@ class EqualizedFocalLossX(DenseClsLoss):
         \gamma_c = \gamma + s \, (1 - g_c)
 
     where :math:`g_c` in [0, 1] is the gradient that the positives of class c have had over that of
-    its negatives, 1 until there is any. No gradient passes through :math:`\gamma_c`.
+    its negatives in earlier calls, 1 until there is any.
 
     Every call in training counts once, by the gradient of its own result: each micro-batch where
     gradients are accumulated over several, without their later division, which the ratio
@@ -78,7 +78,6 @@ class EqualizedFocalLossX(DenseClsLoss):
     pos_grad: Tensor
     neg_grad: Tensor
     alpha: PerClass | None
-    stops_gradient_at = 'the exponents gamma_c'
 
     @classmethod
     def example_config(cls, num_classes: int) -> dict[str, Any]:
@@ -104,6 +103,9 @@ class EqualizedFocalLossX(DenseClsLoss):
         self.class_gamma = torch.full((num_classes,), gamma)
         self._former = FormerStates()
         refuse_heads_with_uneven_calls(self, 'FocalLossX has no state, and works in every head.')
+
+    def example_states(self) -> dict[str, dict[str, float]]:
+        return {f'g = {g:g}': {'pos_grad': g, 'neg_grad': 1.0} for g in (1.0, 0.5, 0.1)}
 
     @property
     def balance(self) -> Tensor:
@@ -134,12 +136,14 @@ class EqualizedFocalLossX(DenseClsLoss):
             and (torch.compiler.is_compiling() or not repeats_a_differentiated_call())
         )
 
+    @torch.no_grad()
     def gradient_statistics(self, batch: Batch, gradient: Tensor) -> Tensor:
         if self.activated:  # the state is made of gradients by logits
             p = clipped(batch.x)
             gradient = gradient * (p * (1 - p))
         return class_sums(gradient, batch).to(self.pos_grad.dtype)
 
+    @torch.no_grad()
     def update_gradient_statistics(self, statistics: Tensor) -> None:
         all_reduce(statistics)
         statistics = torch.where(statistics.isfinite().all(), statistics, 0)

@@ -16,6 +16,7 @@ from .one_pass.elementary import Elementary
 from .state import FormerStates, is_transformed, refuse_heads_with_uneven_calls, unwrapped
 
 MIN_MEAN_QUALITY = 0.2
+EXAMPLE_MEAN_QUALITY = 0.45
 OWNED_BY_OUTER = (
     'activated', 'fused', 'ignore_index', 'label_smoothing', 'loss_weight', 'ohem_ratio',
     'reduction',
@@ -113,6 +114,19 @@ class SlideLossX(DenseClsLoss):
         if isinstance(inner, SlideLossX):
             wrong('loss', 'a config of another loss than SlideLossX', config)
         return inner
+
+    def example_states(self) -> dict[str, dict[str, float]]:
+        own: dict[str, dict[str, float]] = {'': {}}
+        if self.auto_iou == 'mean':
+            own = {f'μ = {EXAMPLE_MEAN_QUALITY:g}': {'running': EXAMPLE_MEAN_QUALITY}}
+        return {
+            ', '.join(filter(None, (name, inner_name))): {
+                **buffers,
+                **{f'loss.{path}': value for path, value in inner_buffers.items()},
+            }
+            for name, buffers in own.items()
+            for inner_name, inner_buffers in self.loss.example_states().items()
+        }
 
     def check_classes(self, num_classes: int) -> None:
         self.loss.check_classes(num_classes)

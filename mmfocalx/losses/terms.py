@@ -53,4 +53,4 @@ def _power_of_sigmoid(x: Tensor, f: Elementary, exponent: PerClass) -> Tensor:
     if not isinstance(exponent, Tensor):
         return f.power(f.sigmoid(x), exponent)
     logarithm = exponent * f.log_sigmoid(x)
-    return torch.where(logarithm > NEGLIGIBLE, logarithm.exp(), 0.0)
+    return torch.where(logarithm > NEGLIGIBLE, f.exp(logarithm), 0.0)

@@ -15,82 +15,50 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from helpers import stub_tools, tiny_detection
-from mmfocalx.compare import evaluation_cache as judging
-from mmfocalx.compare.curves import training_curves
+from helpers import judged_runs, stub_tools
+from mmfocalx.compare import evaluation as judging
+from mmfocalx.compare.building import distinct_parts
+from mmfocalx.compare.comparison import AP_KINDS, Comparison
 from mmfocalx.compare.detections import image_errors
-from mmfocalx.compare.evaluation import Evaluation, evaluate
-from mmfocalx.compare.evaluation_cache import judge
-from mmfocalx.compare.groups import AP_KINDS, distinct_parts, group
-from mmfocalx.compare.html import html_report, signed, verdict
+from mmfocalx.compare.evaluation import Evaluation, evaluate, judge
+from mmfocalx.compare.html import html_report
 from mmfocalx.compare.intervals import (
+    Difference,
     Interval,
     image_weights,
     over_images,
     over_seeds,
     resampled_ap,
+    spread_of,
 )
-from mmfocalx.compare.markdown import markdown_report, number
-from mmfocalx.compare.results import judged, mean_sd, summarise
+from mmfocalx.compare.logs import training_curves
+from mmfocalx.compare.markdown import markdown_report, number, signed, spread
 from mmfocalx.compare.runs import Outcome, Run
-
-
-def detections(truth: dict, seed: int, spread: float) -> list[dict]:
-    """Boxes near the objects, some twice, some of the wrong class, and some from nowhere."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for one in truth['annotations']:
-        for _ in range(rng.integers(0, 3)):
-            x, y, w, h = np.array(one['bbox']) + rng.normal(0, spread, 4)
-            category = one['category_id'] if rng.random() < 0.9 else 3 - one['category_id']
-            found.append(dict(image_id=one['image_id'], category_id=category,
-                              bbox=[x, y, max(w, 2), max(h, 2)], score=rng.random()))  # fmt: skip
-    for image in truth['images']:
-        for _ in range(rng.integers(0, 4)):
-            found.append(
-                dict(
-                    image_id=image['id'],
-                    category_id=int(rng.integers(1, 3)),
-                    score=rng.random() / 2,
-                    bbox=[*rng.uniform(0, 40, 2), 15, 15],
-                )
-            )
-    return found
 
 
 @pytest.fixture(scope='module')
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
     """Two configs with two seeds each, and one run that failed."""
     root = tmp_path_factory.mktemp('results')
-    data = tiny_detection.write_dataset(root / 'data', images=14)
-    truth = json.loads((data / 'annotations.json').read_text())
+    data = judged_runs.write_dataset(root / 'data', ('disc', 'bar'), images=14)
     made = []
     for k, name in enumerate(('net_focal_1x', 'net_<quality>_1x')):
         config = stub_tools.write_config(root / f'{name}.py', data, step=k)
         for seed in range(2):
             run = Run(name, seed, config, root / name / f'seed{seed}')
-            run.result_file.parent.mkdir(parents=True)
-            found = detections(truth, 10 * k + seed, 3 - 1.5 * k)
-            (run.result_file.parent / 'found.json').write_text(json.dumps(found))
-            result = dict(
-                name=name, seed=seed, split='val', annotations=str(data / 'annotations.json'),
-                images=str(data / 'images'), predictions='found.json', train_seconds=100.0 + seed,
-                peak_rss_mb=500.0, iterations=40, versions={'torch': '2'},
-                metrics={f'coco/bbox_mAP{s}': 0.5 for s in ('', '_50', '_75')},
-            )  # fmt: skip
-            logs = run.work_dir / '1' / 'vis_data'
-            logs.mkdir(parents=True)
-            rows = [{'loss': 1 / e, 'epoch': e, 'step': 10 * e} for e in (1, 2)]
-            rows += [{'coco/bbox_mAP': 0.1 * step, 'step': step} for step in (1, 2)]
-            (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)))
-            made.append(Outcome(run, result))
+            made.append(judged_runs.finish(run, data, 10 * k + seed, 3 - 1.5 * k))
     lost = Run('net_lost_1x', 0, root / 'lost.py', root / 'lost')
     return [*made, Outcome(lost, None, 'training: KeyError: <Lost> is not registered')]
 
 
 @pytest.fixture(scope='module')
 def evaluations(outcomes: list[Outcome]) -> list[Evaluation]:
-    return [evaluate(one) for one in outcomes if one.result]
+    return [evaluate(outcome) for outcome in outcomes if outcome.result]
+
+
+@pytest.fixture
+def comparison(outcomes: list[Outcome], tmp_path: Path) -> Comparison:
+    return judged_runs.report_on(tmp_path, outcomes).comparison()
 
 
 def reference_ap(truth: dict, found: list[dict]) -> np.ndarray:
@@ -177,7 +145,7 @@ def test_interval_over_seeds_is_welchs() -> None:
     ],
 )
 def test_verdict_needs_both_intervals(images: tuple, seeds: tuple, words: str) -> None:
-    assert words in verdict((Interval(*images), Interval(*seeds)))
+    assert words in Difference(Interval(*images), Interval(*seeds), [0, 1]).verdict
 
 
 def test_image_errors_add_up_to_the_lrp_of_a_class(evaluations: list[Evaluation]) -> None:
@@ -204,44 +172,62 @@ def test_resumed_training_has_one_curve(tmp_path: Path) -> None:
     assert training_curves(tmp_path) == ({1: 1.0, 2: 2.0, 3: 2.0}, {})
 
 
-def test_page_needs_nothing_else(outcomes: list[Outcome], evaluations: list[Evaluation]) -> None:
-    groups = group(evaluations)
-    assert [entry.label for entry in groups[0].entries] == ['focal', '<quality>']
-    page = html_report(groups, outcomes, 'python tools/compare.py a.py')
+def test_page_needs_nothing_else(comparison: Comparison) -> None:
+    assert [variant.label for variant in comparison.groups[0].variants] == ['focal', '<quality>']
+    page = html_report(comparison)
+    assert comparison.gaps == []
+    assert 'Missing' not in page
     assert len(page.encode()) < 3e6
     sources = re.findall(r'(?:src|href)="([^"]{5})', page)
-    assert {one for one in sources if not one.startswith('#')} == {'data:'}
+    assert {source for source in sources if not source.startswith('#')} == {'data:'}
     assert page.count('data:image/svg') == 10
     assert page.count('data:image/jpeg') >= 2
     assert '&lt;quality&gt;' in page
     assert '<quality>' not in page
     assert 'KeyError: &lt;Lost&gt; is not registered' in page
-    text = markdown_report(outcomes, groups)
-    for run in evaluations:
-        assert run.run.name in text
+    text = markdown_report(comparison)
+    for variant in comparison.variants:
+        assert variant.name in text
     assert 'is not registered' in text
 
 
-def test_both_reports_round_the_same_numbers(
-    outcomes: list[Outcome], evaluations: list[Evaluation]
+def test_spread_over_seeds_is_that_of_numpy(
+    comparison: Comparison, evaluations: list[Evaluation]
 ) -> None:
-    by_run = {one.run: one for one in evaluations}
-    rows = summarise([judged(one, by_run[one.run]) for one in outcomes if one.result])
-    for row, entry in zip(rows, group(evaluations)[0].entries, strict=True):
+    for variant in comparison.variants:
         for kind in AP_KINDS:
-            assert row[kind] == pytest.approx(mean_sd(entry.ap(kind)), rel=1e-12, nan_ok=True)
+            values = [100 * e.ap[kind] for e in evaluations if e.run.name == variant.name]
+            expected = np.mean(values), np.std(values, ddof=1), 2, 2
+            assert variant.ap[kind] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ('values', 'expected', 'shown'),
+    [
+        ([0.5, math.nan], (0.5, math.nan, 1, 2), '0.5 (1 of 2)'),
+        ([math.nan, math.nan], (math.nan, math.nan, 0, 2), '–'),
+        ([], (math.nan, math.nan, 0, 0), '–'),
+        ([1.0, math.inf, 3.0], (2.0, math.sqrt(2), 2, 3), '2.0 ± 1.4 (2 of 3)'),
+        ([4.0], (4.0, math.nan, 1, 1), '4.0'),
+    ],
+)
+def test_a_number_that_some_seeds_lack(values: list, expected: tuple, shown: str) -> None:
+    assert spread_of(values) == pytest.approx(expected, nan_ok=True)
+    assert spread(spread_of(values)) == shown
 
 
 def test_a_run_is_judged_once(outcomes: list[Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Mock(side_effect=evaluate)
     monkeypatch.setattr(judging, 'evaluate', counted)
-    one = outcomes[0]
-    first, again = judge(one), judge(one)
+    outcome = outcomes[0]
+    folder = outcome.run.result_file.parent
+    (folder / 'judged.npz').unlink(missing_ok=True)
+    first, again = judge(outcome), judge(outcome)
     counted.assert_called_once()
     assert not any(math.isnan(value) for value in first.tide.values())
     assert (again.class_ap, again.tide) == (first.class_ap, first.tide)
     assert again.quality == pytest.approx(first.quality, rel=0, abs=0, nan_ok=True)
-    for name in judging.ARRAYS:
+    for name in judging.STORED_ARRAYS:
         np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
     for name, matches in first.matches.items():
         for key, array in vars(matches).items():
@@ -249,13 +235,12 @@ def test_a_run_is_judged_once(outcomes: list[Outcome], monkeypatch: pytest.Monke
             assert kept.dtype == array.dtype
             np.testing.assert_array_equal(kept, array)
 
-    folder = one.run.result_file.parent
     (folder / 'judged.npz').write_bytes((folder / 'judged.npz').read_bytes()[:-40])
-    assert judge(one).ap == first.ap  # a torn file is made anew
+    assert judge(outcome).ap == first.ap  # a torn file is made anew
     assert counted.call_count == 2
     found = json.loads((folder / 'found.json').read_text())
     (folder / 'found.json').write_text(json.dumps(found[::2]))
-    assert judge(one).ap != first.ap
+    assert judge(outcome).ap != first.ap
     (folder / 'found.json').write_text(json.dumps(found))
 
 
@@ -264,6 +249,6 @@ def test_zero_has_no_sign() -> None:
         '0.0',
         '0.0',
         '-0.1',
-        '-',
+        '–',
     ]
     assert [signed(value) for value in (-0.04, -1.26, math.nan)] == ['+0.0', '−1.3', '–']

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import mmfocalx
-from mmfocalx.losses import FocalDiceLossX, FocalEIoULossX
-from mmfocalx.losses.catalogue import classification_losses
+from mmfocalx.losses.catalogue import losses
 
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(mmfocalx.__path__, prefix='mmfocalx.')
@@ -19,7 +18,6 @@ MODULES = sorted(
 HAVE_EXAMPLES = [
     name for name in MODULES if '>>> ' in Path(importlib.util.find_spec(name).origin).read_text()
 ]
-LOSSES = [*classification_losses().values(), FocalDiceLossX, FocalEIoULossX]
 
 
 @pytest.mark.parametrize('name', HAVE_EXAMPLES)
@@ -30,7 +28,7 @@ def test_examples_run(name: str) -> None:
     assert tried.failed == 0
 
 
-@pytest.mark.parametrize('loss', LOSSES, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize('loss', losses().values(), ids=lambda loss: loss.__name__)
 def test_every_loss_has_an_example_of_its_own(loss: type) -> None:
     (example,) = doctest.DocTestFinder(recurse=False).find(loss, loss.__name__)
     calls = [step.source for step in example.examples]

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import mmfocalx.losses
 from helpers import reference_formulas
+from mmfocalx.losses import DenseClsLoss
+from mmfocalx.losses.catalogue import classification_losses
 
 CHANNELS = 4
 # Powers of two: exact in every dtype. Class 0 has no data yet, class 2 has more positive gradient.
@@ -23,16 +24,31 @@ EFL_STATE = {'pos_grad': [0.0, 0.25, 2.0, 0.125, 0.0], 'neg_grad': [0.0, 0.5, 1.
 
 @dataclass(frozen=True)
 class Case:
-    """A classification loss. ``variations`` are constructor arguments, the first is ``{}``."""
+    """A classification loss.
+
+    Attributes:
+        type: its registered name.
+        variations: constructor arguments to vary, the first is ``{}``.
+        half_gamma: those that give it exponents below 1.
+        base: those of every variation.
+        per_class_alpha: whether ``alpha`` may be one number for each class.
+        state: values of its buffers for five classes.
+        zero_quality_is_positive: whether a match without overlap is a positive.
+        rtol: tolerance of values in float64.
+    """
 
     type: str
     variations: tuple[dict[str, Any], ...]
     half_gamma: dict[str, Any]
     base: dict[str, Any] = field(default_factory=dict)
     per_class_alpha: bool = False
-    stateful: bool = False
+    state: dict[str, list[float]] = field(default_factory=dict)
     zero_quality_is_positive: bool = False
-    rtol: float = 1e-8  # in float64
+    rtol: float = 1e-8
+
+    @property
+    def kind(self) -> type[DenseClsLoss]:
+        return classification_losses()[self.type]
 
     @property
     def softmax(self) -> bool:
@@ -54,14 +70,18 @@ class Case:
         inner = kwargs.get('loss', {}).get('type', self.type)
         return self.softmax or reference_formulas.FORMULAS[inner].sum_classes
 
+    def settings(self, channels: int = CHANNELS, **kwargs: Any) -> dict[str, Any]:
+        """The constructor's arguments for a number of classes, those that need no default too."""
+        config = {**self.kind.example_config(channels), **self.base, **kwargs}
+        return {name: value for name, value in config.items() if name != 'type'}
+
     def build(self, kwargs: dict[str, Any], channels: int = CHANNELS) -> nn.Module:
-        """The loss as a user makes it; the one with gradient statistics gets fixed ones."""
-        own = {'num_classes': channels} if self.type == 'EqualizedFocalLossX' else {}
-        loss = getattr(mmfocalx.losses, self.type)(**own, **self.base, **kwargs)
-        if own:
+        """The loss as a user makes it; one with gradient statistics gets fixed ones."""
+        loss = self.kind(**self.settings(channels, **kwargs))
+        if self.state:
             loss.eval()
-            for name, values in EFL_STATE.items():
-                getattr(loss, name).copy_(torch.tensor(values[:channels]))
+        for name, values in self.state.items():
+            loss.get_buffer(name).copy_(torch.tensor(values[:channels]))
         return loss
 
 
@@ -152,7 +172,7 @@ CASES = [
         ({}, {'scale_factor': 2.0}, *alphas(None, PER_CLASS, gamma=1.0)),
         half_gamma={'gamma': 0.5},
         per_class_alpha=True,
-        stateful=True,
+        state=EFL_STATE,
     ),
 ]
 SIGMOID_CASES = [case for case in CASES if not case.softmax]

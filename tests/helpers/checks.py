@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from helpers import reference, reference_formulas
-from helpers.cases import EFL_STATE, Batch, Case
+from helpers.cases import Batch, Case
 
 TOLERANCE = {
     torch.float32: 2e-5,
@@ -67,7 +67,7 @@ def expected(
         weight_shape=() if batch.weight is None else tuple(batch.weight.shape),
         avg_factor=None if avg_factor is None else float(avg_factor),
         reduction=reduction_override,
-        state=EFL_STATE if state is None else state,
+        state=case.state if state is None else state,
     )
 
 

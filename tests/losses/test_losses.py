@@ -52,17 +52,14 @@ def test_formula_in_float32(case: Case, kwargs: dict[str, Any]) -> None:
         check_both(case, kwargs, make_batch(case, form, seed=seed, dtype=torch.float32))
 
 
-# Where a factor has no gradient, gradcheck needs arguments that make the factor constant.
-WITHOUT_DETACHED_FACTOR = {'MALossX': {'gamma': 0.0}, 'IABCELossX': {'alpha': 0.0}}
-
-
 @pytest.mark.parametrize('activated', [False, True], ids=['logits', 'probabilities'])
 @each_case
 def test_gradcheck(case: Case, activated: bool) -> None:
     if case.softmax and activated:
         activated = False
-    kwargs = {**WITHOUT_DETACHED_FACTOR.get(case.type, {}), 'activated': activated}
-    loss = case.build(kwargs)
+    # A term without gradient has to be constant; that of binary cross-entropy is.
+    own = (case.kind.bce_settings or {}) if case.kind.stops_gradient_at else {}
+    loss = case.build({**own, 'activated': activated})
     for form in case.forms:
         batch = make_batch(case, form, lead=(4,), weight=(4, CHANNELS), activated=activated)
         pred = batch.pred.requires_grad_()
@@ -73,28 +70,16 @@ def test_gradcheck(case: Case, activated: bool) -> None:
         assert torch.autograd.gradcheck(f, (pred,))
 
 
-EQUAL_TO_BCE: list[tuple[str, dict[str, Any]]] = [
-    ('FocalLossX', {'gamma': 0.0, 'alpha': None}),
-    ('QualityFocalLossX', {'beta': 0.0}),
-    ('SlideLossX', {'auto_iou': 0.05}),
-    ('PolyFocalLossX', {'gamma': 0.0, 'alpha': None, 'epsilon': 0.0}),
-    ('AsymmetricLossX', {'gamma_pos': 0.0, 'gamma_neg': 0.0, 'clip': 0.0}),
-    ('MALossX', {'gamma': 0.0}),
-    ('IABCELossX', {'alpha': 0.0, 'gamma': 0.0}),
-    ('VarifocalLossX', {'alpha': 1.0, 'gamma': 0.0}),
-    ('PositionSupervisedLossX', {'gamma': 0.0, 'alpha': None}),
-]
-
-
-@pytest.mark.parametrize(('loss_type', 'kwargs'), EQUAL_TO_BCE, ids=name)
-def test_reduces_to_bce(loss_type: str, kwargs: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    'case', [case for case in SIGMOID_CASES if case.kind.bce_settings is not None], ids=name
+)
+def test_reduces_to_bce(case: Case) -> None:
     """Hard targets: every loss with its modulation switched off is torch's BCE with logits."""
-    (case,) = (case for case in SIGMOID_CASES if case.type == loss_type)
     batch = make_batch(case, 'labels')
     dense = F.one_hot(batch.target, CHANNELS + 1)[:, :CHANNELS].double()
     pred = batch.pred.requires_grad_()
     expected = F.binary_cross_entropy_with_logits(pred, dense, reduction='sum')
-    got = case.build(kwargs)(pred, batch.target, reduction_override='sum')
+    got = case.build(case.kind.bce_settings)(pred, batch.target, reduction_override='sum')
     torch.testing.assert_close(got, expected)
     (grad,) = torch.autograd.grad(got, pred)
     torch.testing.assert_close(grad, torch.autograd.grad(expected, pred)[0])
@@ -103,7 +88,7 @@ def test_reduces_to_bce(loss_type: str, kwargs: dict[str, Any]) -> None:
 def test_softmax_focal_reduces_to_cross_entropy() -> None:
     (case,) = (case for case in CASES if case.softmax)
     batch = make_batch(case)
-    kwargs = {'gamma': 0.0, 'alpha': None, 'label_smoothing': 0.1}
+    kwargs = {**case.kind.bce_settings, 'label_smoothing': 0.1}
     got = case.build(kwargs)(batch.pred, batch.target)
     expected = F.cross_entropy(batch.pred, batch.target, label_smoothing=0.1)
     torch.testing.assert_close(got, expected)

@@ -116,9 +116,7 @@ def test_copies_and_state(case: Case) -> None:
     batch = make_batch(case)
     loss = case.build({'loss_weight': 2.0})
     expected = loss(batch.pred, batch.target)
-    restored = type(loss)(
-        **({'num_classes': CHANNELS} if case.stateful else {}), **case.base, loss_weight=2.0
-    )
+    restored = case.kind(**case.settings(loss_weight=2.0))
     restored.load_state_dict(loss.state_dict(), strict=True)
     restored.train(loss.training)
     for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), restored):
@@ -128,8 +126,7 @@ def test_copies_and_state(case: Case) -> None:
 
 @each_case
 def test_builds_from_the_root_registry(case: Case) -> None:
-    own = {'num_classes': CHANNELS} if case.stateful else {}
-    loss = MODELS.build({'type': case.type, 'use_sigmoid': not case.softmax, **own})
+    loss = MODELS.build({**case.kind.example_config(CHANNELS), 'use_sigmoid': not case.softmax})
     assert type(loss) is getattr(mmfocalx.losses, case.type)
     assert loss.use_sigmoid is not case.softmax
 

@@ -45,17 +45,16 @@ COMMON: list[tuple[dict[str, Any], str]] = [
 def test_common_arguments(kwargs: dict[str, Any], given: str) -> None:
     (argument,) = kwargs
     for case in CASES:
-        own = {'num_classes': C} if case.stateful else {}
-        build = partial(getattr(mmfocalx.losses, case.type), **{**own, **case.base, **kwargs})
-        assert_refused(build, argument, given)
+        assert_refused(partial(case.kind, **case.settings(**kwargs)), argument, given)
 
 
 @pytest.mark.parametrize('case', SIGMOID_CASES, ids=name)
-def test_softmax_is_for_focal_loss_only(case: Case) -> None:
-    if case.type != 'FocalLossX':
-        own = {'num_classes': C} if case.stateful else {}
-        loss = getattr(mmfocalx.losses, case.type)
-        assert_refused(lambda: loss(use_sigmoid=False, **own), 'use_sigmoid', 'False')
+def test_a_loss_without_a_softmax_form_refuses_it(case: Case) -> None:
+    build = partial(case.kind, **case.settings(use_sigmoid=False))
+    if case.kind.supports_softmax:
+        assert build().sums_classes
+    else:
+        assert_refused(build, 'use_sigmoid', 'False')
 
 
 SLIDE_INNER: list[dict[str, Any]] = [
@@ -182,9 +181,8 @@ def test_number_of_classes_is_required() -> None:
 
 @pytest.mark.parametrize('case', CASES, ids=name)
 def test_unknown_argument(case: Case) -> None:
-    own = {'num_classes': C} if case.stateful else {}
     with pytest.raises(TypeError, match=f"{case.type} .*'smooth_labels'"):
-        getattr(mmfocalx.losses, case.type)(smooth_labels=0.1, **own, **case.base)
+        case.kind(**case.settings(smooth_labels=0.1))
 
 
 @pytest.mark.parametrize('build', [MODELS.build, build_directly], ids=['MODELS', 'directly'])

@@ -239,6 +239,18 @@ def test_efl_does_not_count_a_factor_from_upstream(factor: float) -> None:
     torch.testing.assert_close(scaled.state_dict(), plain.state_dict(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize('reduction', ['none', 'mean', 'sum'])
+@pytest.mark.parametrize('activated', [False, True])
+def test_efl_keeps_no_graph_in_its_state(activated: bool, reduction: str) -> None:
+    batch = make_batch(efl_case(), 'tuple', activated=activated)
+    loss = efl(activated=activated)
+    for _ in range(3):
+        pred = batch.pred.clone().requires_grad_()
+        loss(pred, batch.target, reduction_override=reduction).sum().backward()
+        assert not loss.pos_grad.requires_grad and not loss.neg_grad.requires_grad
+    assert loss.pos_grad.any() and loss.neg_grad.any()
+
+
 @pytest.mark.parametrize('labels', [True, False])
 def test_equalized_focal_has_no_subnormal_gradients(labels: bool) -> None:
     """A CPU is slow with them, and large exponents make them of the logits of a trained model."""

@@ -19,6 +19,7 @@ def slope(function: Any) -> Any:
 @pytest.mark.parametrize(
     ('function', 'exact', 'slope_error'),
     [
+        (lambda x: FIRST_ORDER.exp(-x.abs()), lambda x: (-x.abs()).exp(), 1e-37),
         (FIRST_ORDER.sigmoid, torch.sigmoid, 1e-7),  # p(1 - p), as torch has it
         (FIRST_ORDER.not_sigmoid, lambda x: torch.sigmoid(-x), 1e-7),
         (FIRST_ORDER.log_sigmoid, nn.functional.logsigmoid, 1e-37),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,38 @@ def test_the_compiler_knows_its_options() -> None:
     torch.compile(small_step, options=options)
     with pytest.raises(RuntimeError, match='unknown'):
         torch.compile(small_step, options=options | {'cpp.unknown': True})
+
+
+@pytest.mark.usefixtures('traced')
+def test_threads_leave_no_trace_on_other_derivatives() -> None:
+    """A pass knows the first derivative only; what runs beside it or later knows them all."""
+    loss = FocalLossX(fused=True)
+    small_step(loss)
+
+    def steps() -> None:
+        for _ in range(30):
+            small_step(loss)
+
+    def curvature() -> float:
+        x = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+        value = FocalLossX(fused=False)(x, torch.tensor([0]))
+        (slope,) = torch.autograd.grad(value, x, create_graph=True)
+        return float(torch.autograd.grad(slope.sum(), x)[0])
+
+    def slope_at(z: float) -> float:
+        x = torch.full((1, 1), z, dtype=torch.float64, requires_grad=True)
+        value = -0.25 * (1 - x.sigmoid()) ** 2 * x.sigmoid().log()
+        return float(torch.autograd.grad(value.sum(), x)[0])
+
+    expected = (slope_at(1e-5) - slope_at(-1e-5)) / 2e-5
+    assert expected == pytest.approx(0.0998, abs=1e-4)
+    threads = [threading.Thread(target=steps) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    during = [curvature() for _ in range(20)]
+    for thread in threads:
+        thread.join()
+    assert [*during, curvature()] == pytest.approx([expected] * 21, rel=1e-6)
 
 
 @pytest.mark.usefixtures('traced')

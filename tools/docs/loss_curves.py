@@ -12,20 +12,17 @@ from mmengine.registry import MODELS
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmfocalx.losses import DenseClsLoss, EqualizedFocalLossX
+from mmfocalx.losses import DenseClsLoss, FocalLossX
 from mmfocalx.losses.catalogue import classification_losses
 
 LOGITS = np.linspace(-6.9, 6.9, 417)
 """Where the curves are evaluated: probabilities from 0.001 to 0.999."""
 QUALITIES = (1.0, 0.7, 0.4)
-BALANCES = (1.0, 0.5, 0.1)
-MEAN_QUALITY = 0.45
-BCE: Mapping[str, Any] = {'type': 'FocalLossX', 'gamma': 0.0, 'alpha': None}
-EXAMPLES: Mapping[str, Mapping[str, Any]] = {
-    'EqualizedFocalLossX': {'num_classes': 1},
-    'SlideLossX': {'auto_iou': MEAN_QUALITY},
-}
-"""Settings of the losses that have no defaults, or whose state no single entry can show."""
+BATCH_LOGITS = np.linspace(-5.6, 5.6, 15)
+BATCH_QUALITIES = (0, 0, 1.0, 0, 0.4, 0, 0, 0.7, 0, 1.0, 0.4, 0, 0.7, 0, 1.0)
+"""Target scores of a batch of one class, for a loss that needs the whole batch."""
+BCE: Mapping[str, Any] = {'type': 'FocalLossX', **(FocalLossX.bce_settings or {})}
+NO_PART_OF_THE_FORMULA = ('activated', 'ohem_ratio', 'ignore_index')
 UNLIKELY = -60.0
 LINEAR_BELOW = 1e-4
 """Where the scales of loss and gradient turn from logarithmic to linear."""
@@ -35,7 +32,7 @@ class Curve(NamedTuple):
     """A loss over :data:`LOGITS`.
 
     Attributes:
-        state: what the loss has seen, '' if it does not matter.
+        state: the name of the loss's state, '' if it has none that shows.
         quality: target score y, 0 for a negative.
         value: the unreduced loss.
         gradient: its derivative with respect to the logit.
@@ -49,8 +46,9 @@ class Curve(NamedTuple):
 
 def examples(name: str) -> dict[str, dict[str, Any]]:
     """Configs that show a registered loss, each with its title."""
-    config = {'type': name, **EXAMPLES.get(name, {})}
-    if not classification_losses()[name].supports_softmax:
+    loss = classification_losses()[name]
+    config = loss.example_config(1)
+    if not loss.supports_softmax:
         return {name: config}
     return {name: config, f'{name}, softmax': {**config, 'use_sigmoid': False}}
 
@@ -68,30 +66,57 @@ def losses_in(config: Any, path: str = 'model') -> Iterator[tuple[str, dict[str,
             yield from losses_in(value, f'{path}.{index}')
 
 
+def has_curves(config: Mapping[str, Any]) -> bool:
+    """Whether the loss of a prediction is a curve over its logit."""
+    return not classification_losses()[config['type']].needs_whole_batch
+
+
+def states_of(config: Mapping[str, Any]) -> list[str]:
+    """The names of the states in which a loss is shown."""
+    return [*filter(None, _build(config).example_states())]
+
+
 def curves(config: Mapping[str, Any]) -> list[Curve]:
-    """The curves of a loss for targets of several qualities and for negatives.
+    """The curves of a loss for positives of several qualities, or in several states, and negatives.
 
     Mining, ignored rows and activation, which are not part of the formula, are left out. Of
-    settings per class, those of the first class are shown. A loss that has state is shown in
-    several (EqualizedFocalLossX) or at a mean quality of :data:`MEAN_QUALITY` (SlideLossX).
+    settings per class, those of the first class are shown.
 
     Args:
-        config: of a registered classification loss.
+        config: of a registered classification loss that :func:`has_curves`.
     """
-    config = {**config, 'activated': False, 'ohem_ratio': None, 'ignore_index': None}
-    if config['type'] == 'SlideLossX' and config.get('auto_iou', 'mean') == 'mean':
-        config['auto_iou'] = MEAN_QUALITY
-    loss: DenseClsLoss = MODELS.build(config).double().eval()
-    channels = _channels(config)
-    if not isinstance(loss, EqualizedFocalLossX):
-        qualities = QUALITIES if loss.use_sigmoid else (1.0,)
-        return [_curve(loss, channels, '', quality) for quality in (*qualities, 0.0)]
+    loss = _build({k: v for k, v in config.items() if k not in NO_PART_OF_THE_FORMULA})
+    states = loss.example_states()
+    qualities = QUALITIES if loss.use_sigmoid and len(states) == 1 else QUALITIES[:1]
     found = []
-    for balance in BALANCES:
-        loss.pos_grad.fill_(balance)
-        loss.neg_grad.fill_(1)
-        found += [_curve(loss, channels, f'balance {balance:g}', q) for q in (1.0, 0.0)]
+    for state, buffers in states.items():
+        for path, value in buffers.items():
+            loss.get_buffer(path).fill_(value)
+        found += [_curve(loss, _channels(config), state, q) for q in (*qualities, 0.0)]
     return found
+
+
+def gradient_in_batch(config: Mapping[str, Any]) -> NDArray[np.float64]:
+    """The gradient of a loss by each of :data:`BATCH_LOGITS`, all of one class."""
+    pred = torch.tensor(BATCH_LOGITS, requires_grad=True)
+    quality = torch.tensor(BATCH_QUALITIES, dtype=pred.dtype)
+    loss = _build(config)(pred[:, None], ((quality == 0).long(), quality))
+    (gradient,) = torch.autograd.grad(loss, pred)
+    return gradient.numpy()
+
+
+def samples(config: Mapping[str, Any]) -> list[float]:
+    """Some of the numbers that the picture of a loss shows, to five digits."""
+    if has_curves(config):
+        lines = [line for curve in curves(config) for line in (curve.value, curve.gradient)]
+    else:
+        lines = [gradient_in_batch(config)]
+    return [float(f'{number:.5g}') for line in lines for number in line[:: len(line) // 8]]
+
+
+def _build(config: Mapping[str, Any]) -> DenseClsLoss:
+    loss: DenseClsLoss = MODELS.build(dict(config))
+    return loss.double().eval()
 
 
 def _channels(config: Mapping[str, Any]) -> int:

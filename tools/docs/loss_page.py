@@ -1,64 +1,65 @@
-"""The page of the gallery: each loss with its formula, its source and its picture."""
+"""The page of the gallery: each loss with its idea, source, equation and picture."""
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loss_curves import (
-    BALANCES,
-    LINEAR_BELOW,
-    MEAN_QUALITY,
-    QUALITIES,
-    examples,
-)
-from mmfocalx.losses import DenseClsLoss, functional
+from facts import SHARED, description, own_arguments
+from loss_curves import BATCH_LOGITS, LINEAR_BELOW, QUALITIES, examples, has_curves, states_of
 from mmfocalx.losses.catalogue import classification_losses
 
 OVERVIEW = 'overview.png'
-HIDDEN = ('type', 'num_classes')
-INTRODUCTION = """# The losses, formula by formula
+INTRODUCTION = r"""# The losses, formula by formula
 
-Written, with the pictures, by `python tools/analysis/plot_losses.py --out DIR`; with
-`--config CONFIG` it draws the losses of a config, as they are set there.
+`make docs` writes this page and its pictures from the classes.
+`python tools/analysis/plot_losses.py --config CONFIG --out DIR` draws the losses of a config, as
+they are set there.
 
-{notation}
-It is also written q where it is the quality of a positive.
+Throughout, $`x`$ is the logit, $`p = \sigma(x)`$ the probability and $`y`$ the target score. The
+quality of a positive, which is its score, is also written $`q`$. $`p_t`$ is p of positives and
+1 - p of negatives, $`\alpha_t`$ is α of positives and 1 - α of negatives, and
+
+```math
+\mathrm{{BCE}}(x, y) = -y \log p - (1-y) \log(1-p)
+```
 
 In the pictures y is {qualities} for positives and 0 for negatives. Dashed is binary cross-entropy
 (BCE) for the same y. All pictures have the same axes: p on the scale of its logit, loss and
 gradient on scales that are logarithmic above {linear} and linear around 0. The gradient is that
-with respect to the logit. It crosses 0 at the probability that the loss asks for.
-
+with respect to the logit. It crosses 0 at the probability that the loss asks for. A loss with a
+state is shown in the states that its picture names; the overview shows the last of them.
+{batches}
 ![Gradients of all losses]({folder}/{overview})
-
-SlideLossX is shown around BCE at a mean quality of {mean}. EqualizedFocalLossX is shown for classes
-whose positives have had {balances} times the gradient of their negatives, in the overview for the
-last of them.
+"""
+BATCHES = """
+A loss that needs the whole batch is no curve over the logit of one prediction. Its picture is the
+gradient of each of the {predictions} predictions of a batch.
 """
 
 
 def loss_page(folder: str) -> str:
     """The page as Markdown, with the pictures in ``folder``."""
-    notation = (inspect.getdoc(functional) or '').split('\n\n')[1].split('.\n')[0] + '.'
+    losses = classification_losses()
+    shown = {name: examples(name) for name in losses}
+    curved = all(has_curves(config) for one in shown.values() for config in one.values())
     parts = [
         INTRODUCTION.format(
-            notation=markdown(notation),
-            qualities=_listed(QUALITIES),
+            qualities=_listed([f'{quality:g}' for quality in QUALITIES], 'or'),
             linear=f'{LINEAR_BELOW:.4f}',
-            mean=MEAN_QUALITY,
-            balances=_listed(BALANCES),
+            batches='' if curved else BATCHES.format(predictions=len(BATCH_LOGITS)),
             folder=folder,
             overview=OVERVIEW,
         )
     ]
-    for name, loss in classification_losses().items():
-        parts.append(f'## {name}\n')
-        parts += [f'{markdown(text)}\n' for text in formulas(loss)]
-        for title, config in examples(name).items():
-            parts.append(f'`{settings_of(config)}`\n\n![{title}]({folder}/{file_name(title)})\n')
+    for name, loss in losses.items():
+        parts += [f'## {name}\n', f'{markdown(description(loss))}\n']
+        for title, config in shown[name].items():
+            states = _listed(states_of(config), 'and')
+            where = f', shown at {states}' if states else ''
+            parts.append(f'`{settings_of(config)}`{where}\n')
+            parts.append(f'![{title}]({folder}/{file_name(title)})\n')
     return '\n'.join(parts)
 
 
@@ -68,29 +69,11 @@ def file_name(title: str) -> str:
 
 
 def settings_of(config: Mapping[str, Any]) -> str:
-    """The settings of a loss: what its config sets, and the defaults of its own arguments."""
-    shown = {**_own_defaults(classification_losses()[config['type']]), **config}
-    return ', '.join(f'{name}={value!r}' for name, value in shown.items() if name not in HIDDEN)
-
-
-def _own_defaults(loss: type[DenseClsLoss]) -> dict[str, Any]:
-    """The arguments that a loss and the losses that it extends add to those of the base."""
-    defaults: dict[str, Any] = {}
-    for ancestor in loss.__mro__[: loss.__mro__.index(DenseClsLoss)]:
-        for name, parameter in inspect.signature(vars(ancestor)['__init__']).parameters.items():
-            if parameter.default is not parameter.empty:
-                defaults.setdefault(name, parameter.default)
-    return defaults
-
-
-def formulas(loss: type[DenseClsLoss]) -> list[str]:
-    """Docstrings, without arguments, of the formulas that a loss computes; or its own."""
-    public = [function for _, function in inspect.getmembers(functional, inspect.isfunction)]
-    code = inspect.unwrap(loss.elementwise)
-    named = [code.__globals__.get(name) for name in code.__code__.co_names]
-    used = [one for one in named if one in public]
-    docs = [inspect.getdoc(one) for one in used] or [inspect.getdoc(loss)]
-    return [(doc or '').split('\n\nArgs:')[0] for doc in docs]
+    """The settings of a loss: its own arguments, and those of all losses that are no defaults."""
+    own = own_arguments(classification_losses()[config['type']])
+    shared = {k: v for k, v in config.items() if k in SHARED and v != SHARED[k]}
+    shown = {**own, **{k: v for k, v in config.items() if k in own}, **shared}
+    return ', '.join(f'{name}={value!r}' for name, value in shown.items())
 
 
 def markdown(text: str) -> str:
@@ -107,6 +90,5 @@ def markdown(text: str) -> str:
     ).strip()
 
 
-def _listed(numbers: tuple[float, ...]) -> str:
-    *most, last = (f'{number:g}' for number in numbers)
-    return f'{", ".join(most)} or {last}'
+def _listed(words: Sequence[str], joined_by: str) -> str:
+    return f' {joined_by} '.join(filter(None, [', '.join(words[:-1]), *words[-1:]]))

@@ -39,6 +39,21 @@ LOG1P: tuple[PerClass, ...] = (
 )
 """Coefficients of the polynomial nearest to log(1 + u) / u on [0, 1]; relative error 3e-8."""
 
+EXP: tuple[PerClass, ...] = (
+    0.499999934316,
+    0.166665203959,
+    0.0416683909236,
+    0.00836874550267,
+    0.00138145316252,
+)
+"""Coefficients of the polynomial nearest to (e^r - 1 - r) / r^2 for |r| <= log(2) / 2; relative
+error of e^r 3e-9."""
+LOG2_HIGH = 355 / 512
+"""log(2) in so few bits that its products with whole numbers are exact; the rest is LOG2_LOW."""
+LOG2_LOW = math.log(2) - LOG2_HIGH
+LEAST_EXPONENT = -87.0
+"""Of the smallest exponential that is a normal number in float32."""
+
 
 class Elementary:
     """Differentiable to any order."""
@@ -72,6 +87,10 @@ class Elementary:
     def log_not_sigmoid_plus(self, x: Tensor, not_p: Tensor, excess: float) -> Tensor:
         r""":math:`\log(1 - p + c)` for an excess c > 0, given 1 - p."""
         return (not_p + excess).log()
+
+    def exp(self, x: Tensor) -> Tensor:
+        r""":math:`e^x` of x <= 0."""
+        return x.exp()
 
     def power(self, base: Tensor, exponent: PerClass) -> Tensor:
         """``base ** exponent`` for base >= 0 with a finite gradient, 0 where the base vanishes.
@@ -122,6 +141,11 @@ class FirstOrder(Elementary):
         value = _log1p(ratio) - _log1p(decay) - fixed.clamp(0, -math.log(k)) + math.log1p(excess)
         return _with_slope(x, fixed, value, q * (q - 1) / (q + excess))
 
+    def exp(self, x: Tensor) -> Tensor:
+        fixed = x.detach()
+        value = _exp(fixed)
+        return _with_slope(x, fixed, value, value)
+
     def power(self, base: Tensor, exponent: PerClass) -> Tensor:
         if not isinstance(exponent, Tensor) and float(exponent).is_integer():
             return base.pow(exponent)
@@ -163,7 +187,21 @@ def _with_slope(x: Tensor, fixed: Tensor, value: Tensor, slope: Tensor) -> Tenso
 
 
 def _decay(x: Tensor) -> Tensor:
-    return (-x.abs()).exp()
+    return _exp(-x.abs())
+
+
+def _exp(x: Tensor) -> Tensor:
+    """e^x of x <= 0; on a CPU without a call of a library, which would clear all its registers."""
+    if x.device.type != 'cpu' or x.dtype != torch.float32:
+        return x.exp()
+    x = x.clamp(min=LEAST_EXPONENT)
+    twos = (x * (1 / math.log(2))).round()
+    rest = x - twos * LOG2_HIGH - twos * LOG2_LOW
+    *others, quotient = EXP
+    for coefficient in reversed(others):
+        quotient = quotient * rest + coefficient
+    power_of_two = ((twos.to(torch.int32) + 127) * 2**23).view(torch.float32)
+    return (quotient * rest * rest + rest + 1) * power_of_two
 
 
 def _probability(x: Tensor) -> Tensor:

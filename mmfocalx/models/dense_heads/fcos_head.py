@@ -4,15 +4,27 @@ from typing import Any
 
 import torch
 from mmdet.models.dense_heads import FCOSHead
+from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList, OptInstanceList, reduce_mean
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmfocalx.losses.checks import check_bool
 
+from ..targets import (
+    BatchedTargetsHead,
+    Kept,
+    Points,
+    Positives,
+    overridden,
+    point_targets,
+    uncovered_boxes,
+)
+from .box_loss import box_loss
 from .quality import QualityAwareHead
 
 MIN_CENTERNESS_SUM = 1e-6
+KEPT_SIZES = 8
 
 
 class _NoCenterness(nn.Module):
@@ -23,7 +35,7 @@ class _NoCenterness(nn.Module):
 
 
 @MODELS.register_module()
-class FCOSHeadX(QualityAwareHead, FCOSHead):
+class FCOSHeadX(BatchedTargetsHead, QualityAwareHead, FCOSHead):
     """FCOS's head with quality-aware classification targets.
 
     Args:
@@ -31,12 +43,14 @@ class FCOSHeadX(QualityAwareHead, FCOSHead):
         centerness: whether the head has its centerness branch. Without it, the branch, its
             loss and its factor at inference are dropped: the class score alone ranks. The box
             loss is weighted by the centerness of its location either way.
-        kwargs: see :class:`QualityAwareHead` and mmdet's ``FCOSHead``.
+        kwargs: see :class:`BatchedTargetsHead`, :class:`QualityAwareHead` and mmdet's
+            ``FCOSHead``.
     """
 
     def __init__(self, *args: Any, centerness: bool = True, **kwargs: Any) -> None:
         self.centerness = check_bool('centerness', centerness)
         super().__init__(*args, **kwargs)
+        self._kept = Kept(KEPT_SIZES)
 
     def _init_layers(self) -> None:
         super()._init_layers()
@@ -48,29 +62,64 @@ class FCOSHeadX(QualityAwareHead, FCOSHead):
         outs = super().forward(x)
         return outs if self.centerness else outs[:2]
 
+    def _not_covered(self, objects: InstanceList) -> str | None:
+        replaced = overridden(self, FCOSHeadX, ('get_targets', '_get_targets_single'))
+        return replaced or uncovered_boxes(objects, box_types=False)
+
+    def get_targets(
+        self, points: list[Tensor], batch_gt_instances: InstanceList
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """mmdet's targets, per level: (B * P,) labels and (B * P, 4) distances.
+
+        Args:
+            points: per level, (P, 2) locations.
+            batch_gt_instances: per image, the annotated ``bboxes`` and ``labels``.
+        """
+        if not self.takes_batch(batch_gt_instances):
+            return super().get_targets(points, batch_gt_instances)
+        return self._at_once(self._points(points), batch_gt_instances, [len(p) for p in points])
+
+    def _at_once(
+        self, points: Points, objects: InstanceList, sizes: list[int]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        labels, distances = (
+            [level.flatten(0, 1) for level in targets.split(sizes, dim=1)]
+            for targets in point_targets(points, objects, self.num_classes)
+        )
+        if self.norm_on_bbox:
+            distances = [
+                level / stride for level, stride in zip(distances, self.strides, strict=True)
+            ]
+        return labels, distances
+
+    def _points(self, levels: list[Tensor]) -> Points:
+        reaches = None
+        if self.center_sampling:
+            reaches = [stride * self.center_sample_radius for stride in self.strides]
+        return Points.of(levels, self.regress_ranges, reaches)
+
+    def centerness_target(self, pos_bbox_targets: Tensor) -> Tensor:
+        """The centerness of locations, (P,), given their (P, 4) distances to a box."""
+        sides = pos_bbox_targets.view(-1, 2, 2)  # left, top; right, bottom
+        ratio = sides.amin(dim=1) / sides.amax(dim=1)
+        return (ratio[:, 0] * ratio[:, 1]).sqrt()
+
     def loss_by_feat(
-        self,
-        cls_scores: list[Tensor],
-        bbox_preds: list[Tensor],
-        *centernesses_and_batch: Any,
-        **batch: Any,
+        self, cls_scores: list[Tensor], bbox_preds: list[Tensor], *args: Any, **kwargs: Any
     ) -> dict[str, Tensor]:
         """The losses of a batch.
 
         Args:
             cls_scores: per level, (B, channels, H, W) logits.
             bbox_preds: per level, (B, 4, H, W) distances.
-            centernesses_and_batch: per level, (B, 1, H, W) centerness logits if the head has
-                the branch; then, as in mmdet, ``batch_gt_instances``, ``batch_img_metas`` and
+            args: ``centernesses``, per level (B, 1, H, W) logits, if the head has the branch;
+                then, as in mmdet, ``batch_gt_instances``, ``batch_img_metas`` and
                 ``batch_gt_instances_ignore``.
-            batch: the latter by name.
+            kwargs: the same by name.
         """
-        if self.quality == 'none' and self.normalizer == 'num_pos' and self.centerness:
-            return super().loss_by_feat(cls_scores, bbox_preds, *centernesses_and_batch, **batch)
-        if self.centerness:
-            centernesses, *rest = centernesses_and_batch
-            return self._losses(cls_scores, bbox_preds, centernesses, *rest, **batch)
-        return self._losses(cls_scores, bbox_preds, None, *centernesses_and_batch, **batch)
+        if not self.centerness:
+            return self._losses(cls_scores, bbox_preds, None, *args, **kwargs)
+        return self._losses(cls_scores, bbox_preds, *args, **kwargs)
 
     def _losses(
         self,
@@ -81,45 +130,73 @@ class FCOSHeadX(QualityAwareHead, FCOSHead):
         batch_img_metas: list[dict[str, Any]],
         batch_gt_instances_ignore: OptInstanceList = None,
     ) -> dict[str, Tensor]:
-        points_per_level = self.prior_generator.grid_priors(
-            [scores.shape[-2:] for scores in cls_scores],
-            dtype=bbox_preds[0].dtype,
-            device=bbox_preds[0].device,
+        batched = self.takes_batch(batch_gt_instances)
+        if (
+            not batched
+            and self.quality == 'none'
+            and self.normalizer == 'num_pos'
+            and centernesses is not None
+        ):
+            return super().loss_by_feat(
+                cls_scores,
+                bbox_preds,
+                centernesses,
+                batch_gt_instances,
+                batch_img_metas,
+                batch_gt_instances_ignore,
+            )
+        levels, points = self._kept_levels(cls_scores, bbox_preds[0])
+        if batched:
+            sizes = [len(level) for level in levels]
+            all_levels = self._at_once(points, batch_gt_instances, sizes)
+        else:
+            all_levels = self.get_targets(levels, batch_gt_instances)
+        labels, target_distances = (torch.cat(targets) for targets in all_levels)
+        positives = Positives.of((labels >= 0) & (labels < self.num_classes))
+        num_pos = reduce_mean(positives.count).clamp(min=1)
+
+        locations = torch.cat([level.repeat(len(cls_scores[0]), 1) for level in levels])
+        locations = locations[positives.rows]
+        distances = positives.only(_flatten(bbox_preds)[positives.rows], 1)
+        target_distances = positives.only(target_distances[positives.rows], 1)
+        boxes, target_boxes = (
+            get_box_tensor(self.bbox_coder.decode(locations, each))
+            for each in (distances, target_distances)
         )
-        labels_per_level, targets_per_level = self.get_targets(points_per_level, batch_gt_instances)
-        labels = torch.cat(labels_per_level)
-        points = torch.cat([points.repeat(len(cls_scores[0]), 1) for points in points_per_level])
-
-        positive = ((labels >= 0) & (labels < self.num_classes)).nonzero().squeeze(1)
-        distances = _flatten(bbox_preds)[positive]
-        target_distances = torch.cat(targets_per_level)[positive]
-        boxes = self.bbox_coder.decode(points[positive], distances)
-        target_boxes = self.bbox_coder.decode(points[positive], target_distances)
-        num_pos = reduce_mean(labels.new_tensor(len(positive), dtype=torch.float)).clamp(min=1)
-
-        target, score_sum = self.cls_target(labels, positive, boxes, target_boxes)
+        target, score_sum = self.cls_target(labels, positives, boxes, target_boxes)
+        scores = _flatten(cls_scores)
         losses = dict(
             loss_cls=self.loss_cls(
-                _flatten(cls_scores), target, avg_factor=self.cls_avg_factor(num_pos, score_sum)
+                scores, target, avg_factor=self.cls_avg_factor(num_pos, score_sum)
             )
         )
+        if getattr(self.loss_cls, 'custom_accuracy', False):
+            losses.update(self.loss_cls.get_accuracy(scores, labels))
         centerness_targets = self.centerness_target(target_distances)
-        centerness_sum = reduce_mean(centerness_targets.sum()).clamp(min=MIN_CENTERNESS_SUM)
-        losses['loss_bbox'] = (
-            self.loss_bbox(
-                boxes, target_boxes, weight=centerness_targets, avg_factor=centerness_sum
-            )
-            if len(positive)
-            else distances.sum()
-        )
+        weight = positives.only(centerness_targets, 0)
+        centerness_sum = reduce_mean(weight.sum()).clamp(min=MIN_CENTERNESS_SUM)
+        losses['loss_bbox'] = box_loss(
+            self.loss_bbox, boxes, target_boxes, weight, centerness_sum
+        ) + 0 * distances.sum(dtype=torch.float)
         if centernesses is not None:
-            logits = _flatten(centernesses)[positive, 0]
-            losses['loss_centerness'] = (
-                self.loss_centerness(logits, centerness_targets, avg_factor=num_pos)
-                if len(positive)
-                else logits.sum()
+            losses['loss_centerness'] = self.loss_centerness(
+                positives.only(_flatten(centernesses)[positives.rows, 0], 0),
+                centerness_targets,
+                positives.weight,
+                avg_factor=num_pos,
             )
         return losses
+
+    def _kept_levels(self, cls_scores: list[Tensor], like: Tensor) -> tuple[list[Tensor], Points]:
+        """Per level the (P, 2) locations, and all of them with what their levels share."""
+        sizes = tuple(tuple(scores.shape[-2:]) for scores in cls_scores)
+
+        def make() -> tuple[list[Tensor], Points]:
+            levels = self.prior_generator.grid_priors(sizes, dtype=like.dtype, device=like.device)
+            return levels, self._points(levels)
+
+        kept: tuple[list[Tensor], Points] = self._kept.get((sizes, like.dtype, like.device), make)
+        return kept
 
 
 def _flatten(levels: list[Tensor]) -> Tensor:

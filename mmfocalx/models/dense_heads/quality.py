@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from mmdet.models.losses import QualityFocalLoss
-from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import reduce_mean
 from torch import Tensor
 
-from mmfocalx.losses.base import DenseClsLoss
+from mmfocalx.losses import DenseClsLoss, FocalDiceLossX
 from mmfocalx.losses.checks import check_choice, wrong
+
+from ..targets import Positives, aligned_overlaps
 
 MIN_QUALITY = 1e-6
 
@@ -33,7 +34,8 @@ class QualityAwareHead:
 
     Raises:
         ValueError: for an unknown ``quality`` or ``normalizer``, a ``loss_cls`` without
-            ``use_sigmoid``, or one that cannot take a quality.
+            ``use_sigmoid``, or one that does not suit the head: of probabilities, of masks,
+            for another number of classes, or one that cannot take a quality.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class QualityAwareHead:
         super().__init__(*args, loss_cls=loss_cls, **kwargs)  # type: ignore[call-arg]
         self.quality = quality
         self.normalizer = normalizer
+        _check_loss(self.loss_cls, loss_cls, self.cls_out_channels)  # type: ignore[attr-defined]
         if quality != 'none' and not _takes_quality(self.loss_cls):  # type: ignore[attr-defined]
             wrong(
                 'loss_cls',
@@ -65,25 +68,26 @@ class QualityAwareHead:
             )
 
     def cls_target(
-        self, labels: Tensor, positive: Tensor, boxes: Tensor, target_boxes: Tensor
+        self, labels: Tensor, positives: Positives, boxes: Tensor | None, target_boxes: Tensor
     ) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
         """The target of the classification loss and the sum of its scores.
 
+        A quality that is not a number, of a box that is none, counts as the smallest quality:
+        it is the box loss that shows that the training has diverged.
+
         Args:
             labels: (N,) labels, background included.
-            positive: (P,) indices of the positives.
-            boxes: (P, 4) their predicted boxes, xyxy.
-            target_boxes: (P, 4) their target boxes, xyxy.
+            positives: which of them are positive, R rows of them at hand.
+            boxes: (R, 4) predicted boxes of the rows at hand, xyxy; None with quality 'none'.
+            target_boxes: (R, 4) their target boxes, xyxy.
         """
-        if self.quality == 'none':
-            return labels, labels.new_tensor(len(positive), dtype=torch.float)
-        overlaps = bbox_overlaps(
-            boxes.detach().float(), target_boxes.float(), mode=self.quality, is_aligned=True
-        )
+        if self.quality == 'none' or boxes is None:
+            return labels, positives.count
+        overlaps = aligned_overlaps(boxes.detach().float(), target_boxes.float(), mode=self.quality)
         if self.quality == 'giou':
             overlaps = (overlaps + 1) / 2
-        scores = overlaps.new_zeros(labels.shape)
-        scores[positive] = overlaps.clamp(min=MIN_QUALITY, max=1)
+        overlaps = overlaps.nan_to_num(nan=MIN_QUALITY).clamp(min=MIN_QUALITY, max=1)
+        scores = positives.spread(overlaps)
         return (labels, scores), scores.sum()
 
     def cls_avg_factor(self, num_pos: float | Tensor, score_sum: Tensor) -> float | Tensor:
@@ -96,6 +100,29 @@ class QualityAwareHead:
         if self.normalizer == 'num_pos':
             return num_pos
         return reduce_mean(score_sum).clamp(min=1)
+
+
+def _check_loss(loss: torch.nn.Module, config: dict[str, Any], channels: int) -> None:
+    """Raise ValueError for a loss that no dense head can hand its scores to."""
+    if isinstance(loss, FocalDiceLossX):
+        wrong(
+            'loss_cls',
+            'a classification loss, which FocalDiceLossX, a loss of masks, is not',
+            config,
+        )
+    if not isinstance(loss, DenseClsLoss):
+        return
+    if loss.activated:
+        wrong('loss_cls', 'a loss of logits, with activated=False', config)
+    try:
+        loss.check_classes(channels)
+    except ValueError as error:
+        wrong(
+            'loss_cls',
+            f"a loss for the head's {channels} channels of scores",
+            config,
+            hint=str(error),
+        )
 
 
 def _takes_quality(loss: torch.nn.Module) -> bool:

@@ -1,0 +1,156 @@
+"""What a reader of a report has to know about its numbers, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmfocalx.compare.annotations import contents
+from mmfocalx.compare.comparison import Comparison, Group, Variant
+from mmfocalx.compare.identity import file_hash
+from mmfocalx.compare.resolved_config import annotation_files, config_hash
+from mmfocalx.compare.runs import Run
+
+MOST_NAMES = 5
+
+
+def notes_of(comparison: Comparison, plan: Sequence[Run]) -> list[str]:
+    """All notes, each once."""
+    first_runs = {run.name: run for run in reversed(plan)}
+    grouped = {variant.name for variant in comparison.variants}
+    notes = [*_on_versions(comparison)]
+    for name in dict.fromkeys(run.name for run in plan):
+        if name in grouped:
+            notes += _on_config(first_runs[name])
+        else:
+            notes.append(
+                f'{name} is in no group: its config does not say what it is tested on.'
+                + (' It was to be the baseline of the first group.' if name == plan[0].name else '')
+            )
+    notes += _on_groups(comparison.groups)
+    for group in comparison.groups:
+        notes += _on_group(group)
+        if not group.finished:
+            continue
+        files = [Path(group.annotations)]
+        files += annotation_files(first_runs[group.variants[0].name].settings, 'train')
+        for path in files:
+            notes += _on_annotations(path)
+    return list(dict.fromkeys(notes))
+
+
+def _on_versions(comparison: Comparison) -> Iterator[str]:
+    for package in comparison.versions:
+        found = {result['versions'].get(package, 'none') for result in comparison.results}
+        if len(found) > 1:
+            yield f'The runs were trained with different versions of {package}: ' + ', '.join(
+                sorted(found)
+            )
+
+
+def _on_config(run: Run) -> Iterator[str]:
+    start, resumes = run.settings.get('load_from'), run.settings.get('resume')
+    if start and resumes:
+        yield (
+            f'{run.name} goes on with the training of {start} (resume=True): its seeds share what '
+            'was trained there.'
+        )
+    elif start:
+        content = '' if '://' in start else f' (content {file_hash(Path(start).resolve())})'
+        yield f'{run.name} starts from the checkpoint {start}{content}.'
+    elif resumes:
+        yield (
+            f'{run.name} sets resume=True, which does nothing here: a run goes on from its own '
+            'checkpoints only.'
+        )
+    try:
+        edited = run.content is not None and config_hash(run.content) != config_hash(
+            Config.fromfile(str(run.config), import_custom_modules=False)
+        )
+    except Exception:  # by now it may say anything
+        edited = True
+    if edited:
+        yield (
+            f'{run.config} was edited while the comparison ran: every number here is of what it '
+            'said at the start.'
+        )
+
+
+def _on_groups(groups: Sequence[Group]) -> Iterator[str]:
+    """Why configs of one detector are not compared with each other."""
+    for k, group in enumerate(groups):
+        for other in groups[:k]:
+            if group.detector == other.detector:
+                reasons = []
+                if group.annotations != other.annotations:
+                    reasons.append('they are tested on different annotation files')
+                if group.classes != other.classes:
+                    reasons.append('they have different classes')
+                yield (
+                    f'{_listed([v.name for v in group.variants])} and '
+                    f'{_listed([v.name for v in other.variants])} are not compared: '
+                    + ', and '.join(reasons)
+                    + '.'
+                )
+
+
+def _on_group(group: Group) -> Iterator[str]:
+    baseline = group.baseline
+    if baseline is None and len(group.variants) > 1:
+        yield (
+            f'No differences of {group.detector}: the baseline {group.expected_baseline} has no '
+            'finished run. No other config takes its place.'
+        )
+    finished = group.finished
+    if len({tuple(variant.seeds) for variant in finished}) > 1:
+        yield (
+            f'The configs of {group.detector} have different seeds finished, so no best one is '
+            'marked: their means are not over the same seeds.'
+        )
+    never_found: list[str] = []
+    for variant in finished:
+        if variant.watched_others:
+            yield (
+                f'{variant.name} was trained beside other val annotations: its mAP while training '
+                'is left out.'
+            )
+        if baseline is not None and variant is not baseline:
+            yield from _on_pairs(variant, baseline)
+    for name in group.class_names:
+        if all(name in variant.never_found for variant in finished):
+            never_found.append(name)
+    if never_found:
+        yield (
+            f'No seed of any {group.detector} config found an object of the classes '
+            f'{_listed(never_found)}.'
+        )
+
+
+def _on_pairs(variant: Variant, baseline: Variant) -> Iterator[str]:
+    shared = [seed for seed in variant.seeds if seed in baseline.seeds]
+    if not shared:
+        yield f'{variant.name} has no finished seed in common with the baseline {baseline.name}.'
+    elif shared != variant.seeds or shared != baseline.seeds:
+        yield (
+            f'{variant.name} is compared with the baseline {baseline.name} over the seeds that '
+            f'both have: {", ".join(map(str, shared))}.'
+        )
+
+
+def _on_annotations(path: Path) -> Iterator[str]:
+    try:
+        for oddity in contents(path).oddities:
+            yield f'{path}: {oddity}.'
+    except (OSError, ValueError) as error:
+        yield f'Objects in {path} were not counted: {error}.'
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = list(names[:MOST_NAMES])
+    if len(names) > MOST_NAMES:
+        shown.append(f'{len(names) - MOST_NAMES} more')
+    if len(shown) < 2:
+        return ''.join(shown)
+    return f'{", ".join(shown[:-1])} and {shown[-1]}'

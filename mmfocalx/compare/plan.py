@@ -1,0 +1,182 @@
+"""What a comparison is going to do, and what is wrong with it, known before anything is trained."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from mmfocalx.compare.annotations import ground_truth
+from mmfocalx.compare.identity import checkpoints
+from mmfocalx.compare.resolved_config import annotation_files, split_data, training_length
+from mmfocalx.compare.runs import SPLITS, ChangedRunError, Outcome, Run
+
+DESCRIPTION = """Train and test several configs over several seeds, and report what differs.
+
+A comparison that was killed goes on where it stopped; a finished run is never repeated. Under
+--out: report.html, report.md and results.json (for the test split report-test.html, report-test.md
+and results-test.json), and for each run a directory runs/CONFIG/seedK.
+
+The exit code is 0 if every run and every part of the report is there, 1 if not.
+"""
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(
+        description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'configs',
+        nargs='+',
+        type=Path,
+        metavar='CONFIG',
+        help='config files; the first is the baseline',
+    )
+    parser.add_argument(
+        '--seeds',
+        nargs='+',
+        type=int,
+        default=[0, 1, 2],
+        help='random seeds each config is trained with (default: 0 1 2)',
+    )
+    parser.add_argument('--out', type=Path, required=True, help='directory of runs and report')
+    parser.add_argument(
+        '--split',
+        choices=SPLITS,
+        default='val',
+        help='split that the last checkpoints are tested on (default: val)',
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        help='runs trained at the same time, sharing the processors (default: 1)',
+    )
+    parser.add_argument(
+        '--rerun-changed',
+        action='store_true',
+        help='train again what was started with another configuration; the old '
+        'directory is kept under another name',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help="settings that override every config's",
+    )
+    args = parser.parse_args(arguments)
+    if args.jobs < 1:
+        parser.error(f'--jobs must be at least 1, but got {args.jobs}')
+    for config in args.configs:
+        if not config.is_file():
+            parser.error(f'no such config file: {config}')
+    for what, given in (('seed', args.seeds), ('config name', [c.stem for c in args.configs])):
+        twice = sorted({str(value) for value in given if given.count(value) > 1})
+        if twice:
+            parser.error(f'{what} given twice: {", ".join(twice)}')
+    return args
+
+
+def planned_runs(args: argparse.Namespace) -> list[Run]:
+    """All configs with the first seed, then all with the next: early results compare.
+
+    Each config is read once, so that all its seeds are trained with the same.
+    """
+    contents: dict[Path, Config] = {}
+    for config in args.configs:
+        with suppress(Exception):  # what is wrong with it is said by `refused`
+            contents[config] = Config.fromfile(str(config), import_custom_modules=False)
+    return [
+        Run(
+            name=config.stem,
+            seed=seed,
+            config=config,
+            work_dir=args.out / 'runs' / config.stem / f'seed{seed}',
+            options=args.cfg_options,
+            split=args.split,
+            content=contents.get(config),
+        )
+        for seed in args.seeds
+        for config in args.configs
+    ]
+
+
+def refused(plan: Sequence[Run]) -> list[Outcome]:
+    """The runs that cannot work, with the reasons; those of other configs can go on."""
+    reasons: dict[str, str] = {}
+    outcomes = []
+    for run in plan:
+        if run.name not in reasons:
+            try:
+                reasons[run.name] = trouble(run)
+            except Exception as error:  # in a config anything can be wrong
+                kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+                reasons[run.name] = f'{kind}{error}'
+        if reasons[run.name]:
+            outcomes.append(Outcome(run, None, f'not started: {reasons[run.name]}'))
+    return outcomes
+
+
+def trouble(run: Run) -> str:
+    """Why a run cannot work, or ''.
+
+    Raises:
+        Exception: Of any type, if the config cannot be read, or lacks what every config has.
+    """
+    settings = run.settings
+    data = split_data(settings, run.split)
+    training_length(settings)
+    if 'checkpoint' in (hooks := settings.get('default_hooks') or {}) and not hooks['checkpoint']:
+        return f'default_hooks.checkpoint of {run.config} is off: nothing would be left to test'
+    if not Path(data.annotations).is_file():
+        return _missing(f'annotations that the {run.split} split is judged by', data.annotations)
+    names = {category['name'] for category in ground_truth(data.annotations).dataset['categories']}
+    if lacking := [name for name in data.classes if name not in names]:
+        return f'{data.annotations} has no {lacking}, which are among the classes of {run.config}'
+    if not run.trained:
+        for what, files in (
+            ('training annotations', annotation_files(settings, 'train')),
+            ('checkpoint that it starts from', checkpoints(settings.to_dict())),
+        ):
+            for path in files:
+                if not path.exists():
+                    return _missing(what, str(path))
+    return ''
+
+
+def _missing(what: str, path: str) -> str:
+    return f'{what}: no file {path} (a relative path in a config starts from {Path.cwd()})'
+
+
+def settle_changed_runs(runs: Sequence[Run], rerun_changed: bool) -> None:
+    """Stop before anything is trained if a run is not what it was started with.
+
+    Args:
+        runs: The runs.
+        rerun_changed: Set the old ones aside instead.
+
+    Raises:
+        SystemExit: If something has changed, or is at work in a folder that is to be set aside.
+    """
+    changed = {}
+    for run in runs:
+        try:
+            run.check_unchanged()
+        except ChangedRunError as error:
+            changed[run] = str(error)
+    if changed and not rerun_changed:
+        raise SystemExit(
+            '\n'.join(changed.values())
+            + '\nGive another --out, or --rerun-changed to train these again.'
+        )
+    for run in changed:
+        try:
+            print(f'{run.label}: changed; the old run is now in {run.set_aside()}')
+        except OSError as error:
+            raise SystemExit(f'{run.label} cannot be set aside: {error}') from None

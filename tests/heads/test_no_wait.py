@@ -1,0 +1,106 @@
+"""The host never waits: tensors of the device meta have no values to read.
+
+``.item()``, ``bool()``, ``nonzero`` and an index of booleans raise for them at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+pytest.importorskip('mmdet')
+
+import mmdet.models  # noqa: F401  (registers)
+
+from helpers.small_heads import METAS, SIZE, STRIDES, build
+from mmfocalx.losses.catalogue import classification_losses
+
+NUM_CLASSES = 3
+RETINA_IGNORING = dict(
+    train_cfg=dict(
+        assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, ignore_iof_thr=0.5),
+        sampler=dict(type='PseudoSampler'),
+        allowed_border=0,
+        pos_weight=2.0,
+    )
+)
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope('mmdet')
+    MMLogger.get_current_instance().setLevel('ERROR')
+
+
+def objects(count, device='meta'):
+    boxes = torch.rand(count, 4, device=device)
+    return InstanceData(bboxes=boxes, labels=torch.zeros(count, dtype=torch.long, device=device))
+
+
+def predictions(head):
+    head.to('meta')
+    return head([torch.rand(2, 8, SIZE // s, SIZE // s, device='meta') for s in STRIDES])
+
+
+def losses_on_meta(head, counts, *ignored, outs=None):
+    outs = predictions(head) if outs is None else outs
+    return head.loss_by_feat(*outs, [objects(n) for n in counts], METAS, *ignored)
+
+
+def config_of(name):
+    return classification_losses()[name].example_config(NUM_CLASSES)
+
+
+@pytest.mark.parametrize('loss', classification_losses())
+@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+def test_no_value_is_read(kind, loss):
+    head = build(kind, loss_cls=config_of(loss))
+    outs = predictions(head)
+    for head.quality, head.normalizer in itertools.product(
+        ('iou', 'giou', 'none'), ('num_pos', 'score_sum')
+    ):
+        for counts in ((4, 1), (0, 3), (0, 0)):
+            got = losses_on_meta(head, counts, outs=outs)
+            assert all(value.shape == () for value in got.values())
+        sum(got.values()).backward(retain_graph=True)
+
+
+@pytest.mark.parametrize(
+    'box_loss',
+    ['L1Loss', 'SmoothL1Loss', 'BalancedL1Loss', 'MSELoss', 'IoULoss', 'GIoULoss', 'DIoULoss',
+     'CIoULoss', 'EIoULoss', 'SIoULoss', 'BoundedIoULoss', 'FocalEIoULossX'],
+)  # fmt: skip
+@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+def test_no_box_loss_reads_a_value(kind, box_loss):
+    if kind == 'FCOSHeadX' and box_loss in ('L1Loss', 'SmoothL1Loss', 'BalancedL1Loss', 'MSELoss'):
+        pytest.skip("a loss of coordinates does not take FCOS's weights")
+    extra = dict(reg_decoded_bbox='IoU' in box_loss) if kind == 'RetinaHeadX' else {}
+    head = build(kind, loss_cls=config_of('VarifocalLossX'), loss_bbox=dict(type=box_loss), **extra)
+    assert losses_on_meta(head, (4, 0))['loss_bbox'].shape == ()
+
+
+@pytest.mark.parametrize('settings', ['all of MaxIoUAssigner', 'centres', 'no centerness'])
+def test_no_setting_reads_a_value(settings):
+    loss = dict(loss_cls=config_of('VarifocalLossX'))
+    if settings == 'all of MaxIoUAssigner':
+        head = build('RetinaHeadX', **loss, **RETINA_IGNORING)
+        losses_on_meta(head, (4, 0), [objects(2), None])
+        return
+    extra = dict(center_sampling=True, norm_on_bbox=True)
+    head = build(
+        'FCOSHeadX', **loss, **(extra if settings == 'centres' else dict(centerness=False))
+    )
+    losses_on_meta(head, (4, 0))
+
+
+@pytest.mark.parametrize('kind', ['RetinaHead', 'FCOSHead'])
+def test_mmdets_heads_read_values(kind):
+    """So the tests above can fail."""
+    head = build(kind, loss_cls=config_of('FocalLossX'))
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        losses_on_meta(head, (4, 1))
