@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, TypeVar
@@ -17,6 +16,7 @@ from .one_pass.elementary import ANY_ORDER, Elementary
 from .precision import computed_in
 from .probabilities import to_logits
 from .reduction import ReducedLoss, check_avg_factor, divisor, hardest, resolve_reduction
+from .state import with_buffers_of_now
 
 NO_PART_OF_THE_FORMULA = {'training', 'fused', 'reduction', 'loss_weight', 'ohem_ratio'}
 Module = TypeVar('Module', bound=nn.Module)
@@ -38,9 +38,13 @@ class DenseClsLoss(ReducedLoss):
         ignore_index: label of rows with zero loss and gradient that no mean counts.
         label_smoothing: s in [0, 1); y(1-s) + s/2 replaces the score y (softmax: s/C).
         ohem_ratio: share in (0, 1] of the entries to keep, the largest of the unreduced loss.
+            Entries of weight 0 are counted among them, ignored rows are not.
         fused: whether a reduced loss's value and gradient are computed in one compiled pass: True,
             False, or 'auto' for calls large enough to be worth it where torch.compile works.
-            MMFOCALX_FUSED=0 in the environment means False everywhere.
+            MMFOCALX_FUSED=0 in the environment means False everywhere. Calls with reduction 'none'
+            or ``ohem_ratio``, of one row, or for other derivatives than the first by ``pred`` are
+            never compiled. At infinite logits the compiled pass is NaN, also where the formula is
+            not.
 
     Raises:
         TypeError, ValueError: for an argument of the wrong type or value, naming it.
@@ -111,8 +115,8 @@ class DenseClsLoss(ReducedLoss):
         """
         raise NotImplementedError
 
-    def update_state(self, batch: Batch) -> None:
-        """Update the state that the formula reads, if the loss has any."""
+    def update_state(self, batch: Batch, counts: bool) -> None:
+        """Update the state that the formula reads, if the loss has any and the call counts."""
 
     def forward(
         self,
@@ -127,11 +131,15 @@ class DenseClsLoss(ReducedLoss):
         Args:
             pred: (..., C) logits, or probabilities if ``activated``; (N,) stands for (N, 1).
             target: labels (...) in 0..C-1, C for background (sigmoid); a tuple (labels,
-                quality), both (...); or dense scores of ``pred``'s shape in [0, 1].
+                quality), both (...); or dense scores of ``pred``'s shape in [0, 1]. Integers of
+                ``pred``'s shape are dense too: [0, 1] are two scores for ``pred`` of shape (2,),
+                and two labels for (2, 1). Values are checked on the CPU, on an accelerator if
+                MMFOCALX_CHECK_VALUES=1 asks, and never within torch.compile.
             weight: factor of the entries; of shape (...), (..., 1), (..., C), or flat with N
                 or N*C elements.
             avg_factor: divisor of a mean, a number or a one-element tensor.
-            reduction_override: replaces ``reduction`` for this call.
+            reduction_override: replaces ``reduction`` for this call. A loss that is built with
+                another one takes 'none' for a look at entries, which moves no state.
 
         Returns:
             0-d, or with reduction 'none' of ``pred``'s shape, without its last dimension where
@@ -145,12 +153,14 @@ class DenseClsLoss(ReducedLoss):
         )
         avg_factor = check_avg_factor(avg_factor)
         batch = self.check(pred, target, weight)
-        self.update_state(batch)
+        # A head that overrides the reduction with 'none' looks at entries, and trains on others.
+        counts = reduction != 'none' or self.reduction == 'none'
+        self.update_state(batch, counts)
         if reduction != 'none' and self.ohem_ratio is None:
             return self.total(
                 batch, self.loss_weight, divisor(reduction, avg_factor, self.count(batch))
             )
-        if self.keeps_gradient_statistics(batch):
+        if counts and self.keeps_gradient_statistics(batch):
             gradient = gradient_of(
                 lambda x: self._selected(batch._replace(x=x), reduction, avg_factor).sum(), batch.x
             )
@@ -230,7 +240,7 @@ class DenseClsLoss(ReducedLoss):
 
     def with_state_of_now(self: Module) -> Module:
         """The loss, or a shallow copy that later updates of its state do not reach."""
-        return _with_buffers_of_now(self)
+        return with_buffers_of_now(self)
 
     def keeps_gradient_statistics(self, batch: Batch) -> bool:
         """Whether this forward adds to a state that is made of the loss's gradient."""
@@ -282,14 +292,3 @@ def _settings(module: nn.Module) -> tuple[Hashable, ...]:
     )
     inner = (_settings(child) for child in module.children())
     return (type(module), *own, *(name for name, _ in module.named_buffers()), *inner)
-
-
-def _with_buffers_of_now(module: Module) -> Module:
-    if next(module.buffers(), None) is None:
-        return module
-    frozen = copy.copy(module)
-    buffers = module._buffers.items()
-    frozen._buffers = {name: None if b is None else b.clone() for name, b in buffers}
-    children = module.named_children()
-    frozen._modules = {name: _with_buffers_of_now(child) for name, child in children}
-    return frozen

@@ -14,6 +14,13 @@ from .checks import check_integer, check_number, wrong
 from .one_pass.class_sums import class_sums
 from .one_pass.elementary import Elementary, PerClass
 from .probabilities import clipped
+from .state import (
+    FormerStates,
+    is_transformed,
+    refuse_heads_with_uneven_calls,
+    repeats_a_differentiated_call,
+    unwrapped,
+)
 from .terms import focal
 
 
@@ -29,6 +36,14 @@ class EqualizedFocalLossX(DenseClsLoss):
 
     where :math:`g_c` in [0, 1] is the gradient that the positives of class c have had over that of
     its negatives in earlier calls, 1 until there is any.
+
+    Every call in training counts once, by the gradient of its own result: each micro-batch where
+    gradients are accumulated over several, without their later division, which the ratio
+    :math:`g_c` does not see. Activation checkpointing may repeat the call, which then counts once;
+    with reentrant checkpoints it counts in backward. A call within a transform of torch.func, or
+    that overrides the reduction with 'none', does not count. Every rank has to make the same
+    calls: heads that leave some out on a rank without boxes, YOLOXHead and the family of DINOHead,
+    are refused when they are built under several ranks.
 
     Args:
         num_classes: C, a positive integer.
@@ -86,6 +101,8 @@ class EqualizedFocalLossX(DenseClsLoss):
         self.register_buffer('pos_grad', torch.zeros(num_classes))
         self.register_buffer('neg_grad', torch.zeros(num_classes))
         self.class_gamma = torch.full((num_classes,), gamma)
+        self._former = FormerStates()
+        refuse_heads_with_uneven_calls(self, 'FocalLossX has no state, and works in every head.')
 
     def example_states(self) -> dict[str, dict[str, float]]:
         return {f'g = {g:g}': {'pos_grad': g, 'neg_grad': 1.0} for g in (1.0, 0.5, 0.1)}
@@ -102,11 +119,22 @@ class EqualizedFocalLossX(DenseClsLoss):
         if num_classes != self.num_classes:
             wrong('pred', f'of num_classes={self.num_classes} channels', num_classes)
 
-    def update_state(self, batch: Batch) -> None:
-        self.class_gamma = self.gamma + self.scale_factor * (1 - self.balance)
+    def update_state(self, batch: Batch, counts: bool) -> None:
+        former = self._former.of(batch)
+        if former is None:
+            former = unwrapped(self.gamma + self.scale_factor * (1 - self.balance))
+            if self.training:
+                self._former.keep(batch, former)
+        self.class_gamma = former
 
     def keeps_gradient_statistics(self, batch: Batch) -> bool:
-        return self.training and batch.x.requires_grad and torch.is_grad_enabled()
+        return (
+            self.training
+            and batch.x.requires_grad
+            and torch.is_grad_enabled()
+            and not is_transformed()
+            and (torch.compiler.is_compiling() or not repeats_a_differentiated_call())
+        )
 
     @torch.no_grad()
     def gradient_statistics(self, batch: Batch, gradient: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ class IABCELossX(DenseClsLoss):
         p^\gamma \, \mathrm{BCE}(x, 0) \text{ for negatives}
 
     without gradient through t. In a target (labels, quality) every foreground label is a positive,
-    also where its quality is 0, as in the authors' code.
+    also where its quality is 0, as in the authors' code. That code also weighs the positives of an
+    object by their rank, where several predictions are matched to it; here ``weight`` can say so.
 
     Args:
         alpha: exponent in [0, 1] of the probability in the target of positives; 1 - alpha is

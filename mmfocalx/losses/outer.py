@@ -57,8 +57,8 @@ class OuterLoss(DenseClsLoss):
     def check_classes(self, num_classes: int) -> None:
         self.loss.check_classes(num_classes)
 
-    def update_state(self, batch: Batch) -> None:
-        self.loss.update_state(batch)
+    def update_state(self, batch: Batch, counts: bool) -> None:
+        self.loss.update_state(batch, counts)
 
     def keeps_gradient_statistics(self, batch: Batch) -> bool:
         return self.loss.keeps_gradient_statistics(batch)

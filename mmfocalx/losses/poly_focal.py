@@ -20,6 +20,9 @@ class PolyFocalLossX(FocalLossX):
 
     .. math:: \mathrm{focal}(x, y) + \epsilon \, \alpha_t (1-p_t)^{\gamma+1}
 
+    The class balance :math:`\alpha_t` weighs both terms; as published, the equation has none. With
+    ``alpha=None`` the two agree.
+
     Args:
         epsilon: coefficient of the extra leading term; may be negative.
         kwargs: ``gamma`` and ``alpha`` of :class:`FocalLossX`; see :class:`DenseClsLoss`.

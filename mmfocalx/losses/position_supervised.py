@@ -25,7 +25,8 @@ class PositionSupervisedLossX(DenseClsLoss):
         (1 - \alpha) p^\gamma \, \mathrm{BCE}(x, 0) \text{ for negatives}
 
     with exponent k. In a target (labels, quality) every foreground label is a positive, also where
-    its quality is 0, as in the authors' code.
+    its quality is 0, as in the authors' code. That code scales the qualities of each image before
+    the loss; here they are taken as they come.
 
     Args:
         gamma: exponent >= 0 of the distance between score and target.

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 pytest.importorskip('mmdet')
 
@@ -61,6 +62,13 @@ class Classifier(nn.Module):
         rows = {None: slice(None), 0: slice(0, 5), 1: slice(5, None)}[rank]
         avg_factor = 7.0 if rank is None else 7.0 / RANKS
         return x[rows], (labels[rows], quality[rows]), avg_factor
+
+
+class Checkpointed(Classifier):
+    """The same, which computes logits and loss again in backward."""
+
+    def forward(self, *args: Any) -> dict[str, Tensor]:
+        return checkpoint(super().forward, *args, use_reentrant=False)
 
 
 class Detector(nn.Module):
@@ -125,6 +133,8 @@ SCENARIOS: dict[str, tuple[type, dict[str, Any], int]] = {
     'slide': (Classifier, dict(SLIDE, momentum=0.0), 5),
     'slide with momentum': (Classifier, SLIDE, 5),
     'equalized focal': (Classifier, EQUALIZED, 6),
+    'slide, checkpointed': (Checkpointed, SLIDE, 5),
+    'equalized focal, checkpointed': (Checkpointed, EQUALIZED, 6),
     'fused': (Classifier, dict(SLIDE, fused=True), 5),
     **{
         f'{kind} {normalizer} {loss["type"]}': (
@@ -187,7 +197,7 @@ def assert_equal(
         assert error <= rtol * value.abs().max() + 1e-9, f'{where}: {name} is off by {error:g}'
 
 
-@pytest.mark.parametrize('scenario', ['slide', 'slide with momentum'])
+@pytest.mark.parametrize('scenario', ['slide', 'slide with momentum', 'slide, checkpointed'])
 def test_slide(scenario: str, ranks: list[Any]) -> None:
     compare(ranks, scenario, 1e-6)
 
@@ -198,9 +208,10 @@ def test_one_pass(ranks: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     compare(ranks, 'fused', 1e-6)
 
 
-def test_equalized_focal(ranks: list[Any]) -> None:
+@pytest.mark.parametrize('scenario', ['equalized focal', 'equalized focal, checkpointed'])
+def test_equalized_focal(scenario: str, ranks: list[Any]) -> None:
     """The logits' gradients are those before DistributedDataParallel divides by the ranks."""
-    compare(ranks, 'equalized focal', 1e-6, scale=RANKS)
+    compare(ranks, scenario, 1e-6, scale=RANKS)
 
 
 @pytest.mark.parametrize('loss', ['VarifocalLossX', 'SlideLossX'])

@@ -138,7 +138,13 @@ CASES = [
     ),
     Case(
         'AsymmetricLossX',
-        ({}, {'gamma_pos': 0.0, 'gamma_neg': 0.0, 'clip': 0.0}, {'gamma_neg': 1.5, 'clip': 0.2}),
+        (
+            {},
+            {'gamma_pos': 0.0, 'gamma_neg': 0.0, 'clip': 0.0},
+            {'gamma_neg': 1.5, 'clip': 0.2},
+            {'detach': True},
+            {'detach': True, 'clip': 0.0},
+        ),
         half_gamma={'gamma_pos': 0.5, 'gamma_neg': 0.5},
     ),
     Case(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import multiprocessing
 import os
 import time
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 import torch.multiprocessing
 
+LONGEST_WAIT = datetime.timedelta(minutes=2)
+"""For another rank: then ranks that wait for each other are an error."""
 FORKSERVER = multiprocessing.get_context('forkserver')
 FORKSERVER.set_forkserver_preload(
     ['mmdet.models', 'mmdet.datasets', 'mmdet.evaluation', 'mmfocalx.compare.cli']
@@ -36,7 +39,11 @@ def _run_rank(
     torch.set_num_threads(1)
     os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
     torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder / "rendezvous"}', rank=rank, world_size=ranks
+        'gloo',
+        init_method=f'file://{folder / "rendezvous"}',
+        timeout=LONGEST_WAIT,
+        rank=rank,
+        world_size=ranks,
     )
     torch.save(function(rank, *arguments), _results(ranks, folder)[rank])
     while not all(path.exists() for path in _results(ranks, folder)):

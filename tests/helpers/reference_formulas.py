@@ -82,11 +82,11 @@ def poly_focal(e: Entry, kw: State, state: State) -> float:
 
 
 def asymmetric(e: Entry, kw: State, state: State) -> float:
-    p = sigmoid(e.x)
-    m = max(p - kw['clip'], 0.0)
+    focused = e.x0 if kw['detach'] else e.x
+    m, focused_m = (max(sigmoid(x) - kw['clip'], 0.0) for x in (e.x, focused))
     log_one_minus_m = math.log1p(-m) if kw['clip'] > 0 else -softplus(e.x)
-    positive = e.y * sigmoid(-e.x) ** kw['gamma_pos'] * softplus(-e.x)
-    negative = (1 - e.y) * m ** kw['gamma_neg'] * -log_one_minus_m
+    positive = e.y * sigmoid(-focused) ** kw['gamma_pos'] * softplus(-e.x)
+    negative = (1 - e.y) * focused_m ** kw['gamma_neg'] * -log_one_minus_m
     return positive + negative
 
 
@@ -165,7 +165,9 @@ FORMULAS: dict[str, Formula] = {
         },
     ),
     'PolyFocalLossX': Formula(poly_focal, {'gamma': 2.0, 'alpha': 0.25, 'epsilon': 1.0}),
-    'AsymmetricLossX': Formula(asymmetric, {'gamma_pos': 1.0, 'gamma_neg': 4.0, 'clip': 0.05}),
+    'AsymmetricLossX': Formula(
+        asymmetric, {'gamma_pos': 1.0, 'gamma_neg': 4.0, 'clip': 0.05, 'detach': False}
+    ),
     'MALossX': Formula(matchability_aware, {'gamma': 1.5, 'alpha': None}),
     'IABCELossX': Formula(iou_aware_bce, {'alpha': 0.25, 'gamma': 2.0}),
     'PositionSupervisedLossX': Formula(

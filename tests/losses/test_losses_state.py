@@ -243,10 +243,10 @@ def test_efl_does_not_count_a_factor_from_upstream(factor: float) -> None:
 @pytest.mark.parametrize('activated', [False, True])
 def test_efl_keeps_no_graph_in_its_state(activated: bool, reduction: str) -> None:
     batch = make_batch(efl_case(), 'tuple', activated=activated)
-    loss = efl(activated=activated)
+    loss = efl(activated=activated, reduction=reduction)
     for _ in range(3):
         pred = batch.pred.clone().requires_grad_()
-        loss(pred, batch.target, reduction_override=reduction).sum().backward()
+        loss(pred, batch.target).sum().backward()
         assert not loss.pos_grad.requires_grad and not loss.neg_grad.requires_grad
     assert loss.pos_grad.any() and loss.neg_grad.any()
 

@@ -64,7 +64,7 @@ def gradient_of(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The gradient of a scalar function, itself without a derivative."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return torch.func.grad(function)(x.detach())
-    with torch.enable_grad():
+    with torch.enable_grad(), _kept_as_they_are():
         x = x.detach().requires_grad_()
         return torch.autograd.grad(function(x), x)[0]
 
@@ -84,3 +84,10 @@ def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     if not torch.is_autocast_enabled(x.device.type):
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
+
+
+def _kept_as_they_are() -> AbstractContextManager[Any]:
+    """Saved tensors beyond the reach of checkpoints, which count those of what they repeat."""
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:
+        return nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, lambda saved: saved)
