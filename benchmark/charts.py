@@ -93,7 +93,7 @@ def _plot(axes: Axes, lines: Lines, unit: str) -> None:
         elif name == EAGER:
             style |= {'linestyle': (0, (4, 1.5))}
         axes.plot(*zip(*points, strict=True), label=name, **style)
-    axes.set_xscale('log')
+    log_scale(axes, 'x')
     log_scale(axes)
     axes.set_xlabel('N x C')
     axes.set_ylabel(unit)

@@ -86,11 +86,17 @@ def wrapped(text: str, width: int) -> str:
     return '\n'.join(line.rstrip() for line in lines)
 
 
-def log_scale(axes: Axes) -> None:
-    """Make y logarithmic, labelled with decimal numbers, as many as there is room for."""
-    axes.set_yscale('log')
-    low, high = axes.get_ylim()
+def log_scale(axes: Axes, along: str = 'y') -> None:
+    """Make x or y logarithmic, labelled with decimal numbers, as many as there is room for."""
+    axes.set(**{f'{along}scale': 'log'})
+    axis, (low, high) = (
+        (axes.xaxis, axes.get_xlim()) if along == 'x' else (axes.yaxis, axes.get_ylim())
+    )
     steps = (1.0,) if high / low > 30 else (1.0, 2.0, 5.0)
-    axes.yaxis.set_major_locator(LogLocator(subs=steps))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(_decimal))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _decimal(value: float, _: object) -> str:
+    return f'{value / 1e6:g} million' if value >= 1e6 else f'{value:g}'

@@ -1,0 +1,38 @@
+"""Axes of plots are labelled with numbers that a reader knows."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip('matplotlib')
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from mmfocalx.plotting import STYLE, log_scale
+
+
+@pytest.mark.parametrize('along', ['x', 'y'])
+@pytest.mark.parametrize(
+    ('ends', 'expected'),
+    [
+        ((8e6, 24.06e6), {'10 million', '20 million'}),
+        ((20_000, 24.06e6), {'100000', '1 million', '10 million'}),
+        ((0.04, 20), {'0.1', '1', '10'}),
+        ((5, 20), {'5', '10', '20'}),
+    ],
+)
+def test_a_log_scale_has_decimal_numbers(
+    along: str, ends: tuple[float, float], expected: set[str]
+) -> None:
+    with mpl.rc_context(STYLE):
+        axes = Figure().subplots()
+        axes.plot(ends, ends)
+        log_scale(axes, along)
+        axis = axes.xaxis if along == 'x' else axes.yaxis
+        low, high = sorted(axis.get_view_interval())
+        axes.figure.draw_without_rendering()
+        shown = {t.label1.get_text() for t in axis.get_major_ticks() if low <= t.get_loc() <= high}
+        small = {t.label1.get_text() for t in axis.get_minor_ticks()}
+    assert shown == expected
+    assert not any(small)
