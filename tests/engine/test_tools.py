@@ -143,7 +143,7 @@ tools.run('tool.py')
 
 
 @pytest.mark.parametrize(
-    'end, code, printed',
+    ('end', 'code', 'printed'),
     [('', 0, ['exit function']), ('raise OSError', 1, ['exit function', 'destroyed'])],
 )
 def test_a_finished_rank_ends_before_the_interpreter_is_taken_down(tmp_path, end, code, printed):
