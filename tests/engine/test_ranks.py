@@ -22,7 +22,7 @@ from mmengine.structures import InstanceData
 
 import mmfocalx.losses
 from helpers.forkserver import run_ranks
-from helpers.small_heads import METAS, SIZE, STRIDES, build
+from helpers.small_heads import KINDS, METAS, SIZE, STRIDES, build
 from helpers.tracing import compile_by_tracing
 from mmfocalx.losses.one_pass import compiled
 
@@ -124,7 +124,6 @@ def train(model: nn.Module, steps: int, rank: int | None = None) -> list[dict[st
     return records
 
 
-HEADS = ['RetinaHeadX', 'FCOSHeadX']
 NORMALIZERS = ['num_pos', 'score_sum']
 VARIFOCAL = dict(type='VarifocalLossX', use_sigmoid=True)
 SLIDE = dict(type='SlideLossX', use_sigmoid=True, momentum=0.75)
@@ -142,13 +141,22 @@ SCENARIOS: dict[str, tuple[type, dict[str, Any], int]] = {
             dict(kind=kind, loss_cls=loss, quality='iou', normalizer=normalizer),
             2,
         )
-        for kind in HEADS
+        for kind in KINDS
         for normalizer in NORMALIZERS
         for loss in (VARIFOCAL, SLIDE)
     },
+    **{
+        f'{kind} scaled by {scale}': (
+            Detector,
+            dict(kind=kind, loss_cls=VARIFOCAL, quality_scale=scale, normalizer='score_sum'),
+            2,
+        )
+        for kind in KINDS
+        for scale in ('image', 'object')
+    },
     **{  # RetinaNet's head then calls the loss once per level
         f'{kind} hard labels': (Detector, dict(kind=kind, loss_cls=EQUALIZED, quality='none'), 3)
-        for kind in HEADS
+        for kind in KINDS
     },
 }
 
@@ -216,11 +224,17 @@ def test_equalized_focal(scenario: str, ranks: list[Any]) -> None:
 
 @pytest.mark.parametrize('loss', ['VarifocalLossX', 'SlideLossX'])
 @pytest.mark.parametrize('normalizer', NORMALIZERS)
-@pytest.mark.parametrize('kind', HEADS)
+@pytest.mark.parametrize('kind', KINDS)
 def test_head(kind: str, normalizer: str, loss: str, ranks: list[Any]) -> None:
     compare(ranks, f'{kind} {normalizer} {loss}', 1e-4)
 
 
-@pytest.mark.parametrize('kind', HEADS)
+@pytest.mark.parametrize('scale', ['image', 'object'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_head_with_scaled_qualities(kind: str, scale: str, ranks: list[Any]) -> None:
+    compare(ranks, f'{kind} scaled by {scale}', 1e-4)
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_head_with_hard_labels(kind: str, ranks: list[Any]) -> None:
     compare(ranks, f'{kind} hard labels', 1e-4, scale=RANKS)

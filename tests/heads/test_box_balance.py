@@ -13,7 +13,17 @@ pytest.importorskip('mmdet')
 
 import mmdet.models  # noqa: F401  (registers)
 
-from helpers.small_heads import FOCAL, HEADS, METAS, VARIFOCAL, batch, build, gradients, losses_of
+from helpers.small_heads import (
+    FOCAL,
+    HEADS,
+    KINDS,
+    METAS,
+    VARIFOCAL,
+    batch,
+    build,
+    gradients,
+    losses_of,
+)
 
 GIOU = dict(type='GIoULoss')
 RANK_SORT = dict(type='RankSortLossX', use_sigmoid=True)
@@ -25,6 +35,9 @@ SETTINGS = [
     ('FCOSHeadX', dict(loss_cls=VARIFOCAL)),
     ('FCOSHeadX', dict(loss_cls=RANK_SORT, centerness=False)),
     ('FCOSHeadX', dict(loss_cls=FOCAL, quality='none', batched_targets=False)),
+    ('ATSSHeadX', dict(loss_cls=VARIFOCAL, quality_scale='object')),
+    ('ATSSHeadX', dict(loss_cls=RANK_SORT, centerness=False)),
+    ('ATSSHeadX', dict(loss_cls=FOCAL, quality='none', batched_targets=False)),
 ]  # fmt: skip
 
 
@@ -111,7 +124,7 @@ def test_a_factor_that_would_hide_a_loss_is_one(loss_cls, loss_bbox):
         torch.testing.assert_close(value, given[name], rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+@pytest.mark.parametrize('kind', KINDS)
 def test_diverged_boxes_stay_visible(kind):
     features, instances = batch()
     head = build(kind, loss_cls=VARIFOCAL, box_balance='self')
@@ -120,7 +133,7 @@ def test_diverged_boxes_stay_visible(kind):
     assert not head.loss_by_feat(*outs, instances, METAS)['loss_bbox'].isfinite()
 
 
-@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+@pytest.mark.parametrize('kind', KINDS)
 def test_bad_values(kind):
     with pytest.raises(ValueError, match=r"`box_balance`.*'self'.*'auto'"):
         build(kind, loss_cls=VARIFOCAL, box_balance='auto')

@@ -13,10 +13,19 @@ pytest.importorskip('mmdet')
 import mmdet.models  # noqa: F401  (registers)
 
 from helpers.random_batches import random_batch
-from helpers.small_heads import FOCAL, METAS, SIZE, STRIDES, VARIFOCAL, Recorder, batch, build
+from helpers.small_heads import (
+    FOCAL,
+    KINDS,
+    METAS,
+    SIZE,
+    STRIDES,
+    VARIFOCAL,
+    Recorder,
+    batch,
+    build,
+)
 from mmfocalx.models.targets import Positives
 
-KINDS = ('RetinaHeadX', 'FCOSHeadX')
 SIZES = [(SIZE // stride, SIZE // stride) for stride in STRIDES]
 
 
@@ -44,11 +53,14 @@ def scores_of(kind, instances, **settings):
     return scores
 
 
-def anchors_objects(image):
-    """Which object each anchor is assigned to in mmdet, -1 for none."""
-    head = build('RetinaHead', loss_cls=FOCAL)
-    anchors = torch.cat(head.prior_generator.grid_priors(SIZES, device='cpu'))
-    found = head.assigner.assign(InstanceData(priors=anchors), image)
+def objects_of(kind, image):
+    """Which object each prediction is assigned to in mmdet, -1 for none."""
+    if kind == 'FCOSHeadX':
+        return locations_objects(image)
+    head = build(kind.removesuffix('X'), loss_cls=FOCAL)
+    levels = head.prior_generator.grid_priors(SIZES, device='cpu')
+    sizes = [[len(level) for level in levels]] if kind == 'ATSSHeadX' else []
+    found = head.assigner.assign(InstanceData(priors=torch.cat(levels)), *sizes, image)
     return [number - 1 if number > 0 else -1 for number in found.gt_inds.tolist()]
 
 
@@ -72,11 +84,10 @@ def locations_objects(image):
 
 
 def scaled_by_hand(kind, instances, scores, scale):
-    owners_of = anchors_objects if kind == 'RetinaHeadX' else locations_objects
     owners = [
         None if owner < 0 else (image, owner if scale == 'object' else None)
         for image, objects in enumerate(instances)
-        for owner in owners_of(objects)
+        for owner in objects_of(kind, objects)
     ]
     best = {}
     for owner, score in zip(owners, scores.tolist(), strict=True):
@@ -129,7 +140,7 @@ def test_identical_objects_stay_two(kind, batched):
     box = torch.tensor([[20.0, 20.0, 60.0, 60.0]] * 2)
     image = InstanceData(bboxes=box, labels=torch.tensor([1, 1]))
     scores = scores_of(kind, [image], quality_scale='object', batched_targets=batched)
-    owners = anchors_objects(image) if kind == 'RetinaHeadX' else locations_objects(image)
+    owners = objects_of(kind, image)
     assert {*owners} == ({-1, 0, 1} if kind == 'RetinaHeadX' else {-1, 0})
     for number in {*owners} - {-1}:
         of_object = [s for s, owner in zip(scores.tolist(), owners, strict=True) if owner == number]

@@ -1,4 +1,4 @@
-"""What both heads share: the quality of a predicted box as the score of its class."""
+"""What all heads share: the quality of a predicted box as the score of its class."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ from typing import Any
 
 import torch
 from mmdet.models.losses import QualityFocalLoss
+from mmdet.models.task_modules import DeltaXYWHBBoxCoder
+from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList, reduce_mean
 from torch import Tensor
 
 from mmfocalx.losses import DenseClsLoss, FocalDiceLossX
 from mmfocalx.losses.checks import check_choice, wrong
 
-from ..targets import Owners, Positives, aligned_overlaps, labels_by_number, numbered
+from ..targets import (
+    Matched,
+    Owners,
+    Positives,
+    aligned_overlaps,
+    decode_deltas,
+    labels_by_number,
+    numbered,
+)
+from .box_loss import Losses, box_loss, self_balanced
 
 MIN_QUALITY = 1e-6
-BOX_LOSSES = ('loss_bbox', 'loss_iou')
-Losses = dict[str, Tensor | list[Tensor]]
 
 
 class QualityAwareHead:
@@ -56,6 +65,12 @@ class QualityAwareHead:
     num_classes: int
     cls_out_channels: int
     loss_cls: Any
+    loss_bbox: Any
+    bbox_coder: Any
+    calls_by_level = True
+    """Whether mmdet's head calls its classification loss for each level."""
+    looks_at_every_box = True
+    """Whether mmdet's head computes the box loss of all predictions, with weights of 0."""
 
     def __init__(
         self,
@@ -94,6 +109,11 @@ class QualityAwareHead:
                 loss_cls,
             )
 
+    @property
+    def like_mmdet(self) -> bool:
+        """Whether the losses are those of mmdet's head, but for the balance of the boxes."""
+        return self.quality == 'none' and self.normalizer == 'num_pos'
+
     def told_apart(self, objects: InstanceList) -> InstanceList:
         """What to compute targets of, where those of mmdet tell labels, but not objects."""
         return numbered(objects, self.num_classes) if self.quality_scale == 'object' else objects
@@ -108,13 +128,77 @@ class QualityAwareHead:
         labels = labels_by_number(objects, self.num_classes)[numbers]
         return labels, positives, Owners.of(numbers[positives.rows], objects)
 
-    def cls_target(
+    def losses_of(
+        self, matched: Matched, cls_scores: list[Tensor], bbox_preds: list[Tensor]
+    ) -> Losses:
+        """The losses of the predictions of all levels, given what they are matched with.
+
+        Args:
+            matched: see :class:`mmfocalx.models.targets.Matched`.
+            cls_scores: per level, (B, num_anchors * channels, H, W) logits.
+            bbox_preds: per level, (B, num_anchors * 4, H, W).
+        """
+        positives = matched.positives
+        all_pred = flatten(bbox_preds, self.bbox_coder.encode_size)
+        pred, box_target, boxes = positives.only(all_pred[positives.rows], 1), matched.deltas, None
+        if box_target is None:
+            boxes = pred = self.decode(matched.priors, pred.float())
+            box_target = matched.boxes
+        elif self.quality != 'none':
+            boxes = self.decode(matched.priors, pred.detach().float())
+        target, score_sum = self.cls_target(matched, boxes)
+        avg_factor = self.cls_avg_factor(matched.num_pos, score_sum)
+        loss_cls = self._loss_cls(cls_scores, target, matched.label_weights, avg_factor)
+        box_target = positives.only(box_target, 1)
+        divisor = self.box_avg_factor(matched)
+        loss_bbox = box_loss(self.loss_bbox, pred, box_target, matched.box_weights, divisor)
+        # A prediction that is not finite shows in the loss, wherever mmdet's head looks at it.
+        seen = all_pred if self.looks_at_every_box else pred
+        loss_bbox = loss_bbox + 0 * seen.sum(dtype=torch.float)
+        return self.balanced(dict(loss_cls=loss_cls, loss_bbox=loss_bbox))
+
+    def decode(self, priors: Tensor, pred: Tensor) -> Tensor:
+        """(R, 4) boxes, xyxy, of the (R, 4) predictions of (R, 4) anchors or (R, 2) locations."""
+        if type(self.bbox_coder) is DeltaXYWHBBoxCoder:
+            return decode_deltas(get_box_tensor(priors), pred, self.bbox_coder)
+        boxes: Tensor = get_box_tensor(self.bbox_coder.decode(priors, pred))
+        return boxes
+
+    def box_avg_factor(self, matched: Matched) -> float | Tensor:
+        """What the box loss is divided by."""
+        return matched.num_pos
+
+    def _loss_cls(
         self,
-        labels: Tensor,
-        positives: Positives,
-        boxes: Tensor | None,
-        target_boxes: Tensor,
-        owners: Owners,
+        cls_scores: list[Tensor],
+        target: Tensor | tuple[Tensor, Tensor],
+        weights: Tensor | None,
+        avg_factor: float | Tensor,
+    ) -> Tensor | list[Tensor]:
+        """The loss of all levels at once; of each level where mmdet calls its own losses so.
+
+        mmdet's losses on labels take longer for one large call than for a few small ones.
+        """
+        channels = self.cls_out_channels
+        at_once = isinstance(self.loss_cls, DenseClsLoss) or not self.calls_by_level
+        if at_once or isinstance(target, tuple) or weights is None:
+            scores = flatten(cls_scores, channels)
+            loss: Tensor = self.loss_cls(scores, target, weights, avg_factor=avg_factor)
+            return loss
+        levels = [flatten([level], channels) for level in cls_scores]
+        images = len(cls_scores[0])
+        sizes = [len(level) // images for level in levels]
+        labels, label_weights = (
+            [level.flatten() for level in values.view(images, -1).split(sizes, dim=1)]
+            for values in (target, weights)
+        )
+        return [
+            self.loss_cls(*level, avg_factor=avg_factor)
+            for level in zip(levels, labels, label_weights, strict=True)
+        ]
+
+    def cls_target(
+        self, matched: Matched, boxes: Tensor | None
     ) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
         """The target of the classification loss and the sum of its scores.
 
@@ -122,20 +206,21 @@ class QualityAwareHead:
         it is the box loss that shows that the training has diverged.
 
         Args:
-            labels: (N,) labels, background included, image after image.
-            positives: which of them are positive, R rows of them at hand.
+            matched: what the predictions are matched with.
             boxes: (R, 4) predicted boxes of the rows at hand, xyxy; None with quality 'none'.
-            target_boxes: (R, 4) their target boxes, xyxy.
-            owners: which objects they belong to.
         """
+        labels, positives = matched.labels, matched.positives
         if self.quality == 'none' or boxes is None:
             return labels, positives.count
-        overlaps = aligned_overlaps(boxes.detach().float(), target_boxes.float(), mode=self.quality)
+        overlaps = aligned_overlaps(
+            boxes.detach().float(), matched.boxes.float(), mode=self.quality
+        )
         if self.quality == 'giou':
             overlaps = (overlaps + 1) / 2
         overlaps = overlaps.nan_to_num(nan=MIN_QUALITY).clamp(min=MIN_QUALITY, max=1)
         if self.quality_scale != 'none':
-            overlaps = overlaps / owners.largest(overlaps, positives, within=self.quality_scale)
+            largest = matched.owners.largest(overlaps, positives, within=self.quality_scale)
+            overlaps = overlaps / largest
         scores = positives.spread(overlaps)
         return (labels, scores), scores.sum()
 
@@ -152,25 +237,7 @@ class QualityAwareHead:
 
     def balanced(self, losses: Losses) -> Losses:
         """The losses of a head with its box losses balanced, as ``box_balance`` says."""
-        if self.box_balance == 'none':
-            return losses
-        of_boxes = [name for name in BOX_LOSSES if name in losses]
-        loss_cls = _total(losses['loss_cls'])
-        loss_box = sum((_total(losses[name]) for name in of_boxes), torch.zeros_like(loss_cls))
-        ratio = (loss_cls / loss_box).detach()
-        factor = torch.where(ratio.isfinite() & (ratio > 0), ratio, 1)
-        return {
-            name: _times(factor, value) if name in of_boxes else value
-            for name, value in losses.items()
-        }
-
-
-def _total(loss: Tensor | list[Tensor]) -> Tensor:
-    return loss if isinstance(loss, Tensor) else torch.stack(loss).sum()
-
-
-def _times(factor: Tensor, loss: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-    return factor * loss if isinstance(loss, Tensor) else [factor * level for level in loss]
+        return losses if self.box_balance == 'none' else self_balanced(losses)
 
 
 def _check_loss(loss: torch.nn.Module, config: dict[str, Any], channels: int) -> None:
@@ -200,3 +267,9 @@ def _takes_quality(loss: torch.nn.Module) -> bool:
     if isinstance(loss, DenseClsLoss):
         return loss.use_sigmoid
     return isinstance(loss, QualityFocalLoss) or not type(loss).__module__.startswith('mmdet.')
+
+
+def flatten(levels: list[Tensor], channels: int) -> Tensor:
+    """(B, A * channels, H, W) per level to (B * anchors of all levels, channels)."""
+    flat = [level.permute(0, 2, 3, 1).reshape(len(level), -1, channels) for level in levels]
+    return (flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)).flatten(0, 1)

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from mmdet.models.task_modules import MaxIoUAssigner
+from mmdet.models.task_modules import ATSSAssigner, MaxIoUAssigner
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList, OptInstanceList
 from torch import Tensor
 
-from .boxes import columns_and_area
-from .max_iou import assign
+from . import atss, max_iou
 from .owners import Owners, labels_by_number
 from .positives import Positives
+from .priors import Anchors, Outside
 
 
 class AnchorTargets(NamedTuple):
@@ -36,35 +36,33 @@ class AnchorTargets(NamedTuple):
 
 
 def anchor_targets(
-    priors: Tensor,
-    outside: Sequence[Tensor | None],
+    anchors: Anchors,
+    outside: Sequence[Outside | None],
     objects: InstanceList,
     ignored: OptInstanceList,
     *,
-    assigner: MaxIoUAssigner,
+    assigner: MaxIoUAssigner | ATSSAssigner,
     num_classes: int,
     pos_weight: float,
-    columns: Sequence[Tensor] | None = None,
 ) -> AnchorTargets:
-    """The targets of a batch, equal to those of mmdet's ``AnchorHead`` with a ``PseudoSampler``.
+    """The targets of a batch, equal to those of mmdet's heads with a ``PseudoSampler``.
 
     Args:
-        priors: (A, 4) anchors, xyxy, the same for all images.
-        outside: per image, see :func:`mmfocalx.models.targets.max_iou.assign`.
+        anchors: the same for all images.
+        outside: per image, which anchors take no part; None if all do.
         objects: per image, ``bboxes`` and ``labels``.
         ignored: per image, ``bboxes`` to leave out, or None.
         assigner: whose settings to follow.
         num_classes: label of the background.
         pos_weight: label weight of a positive, 1 if it is not above 0.
-        columns: the columns and areas of the priors, where they are at hand.
     """
-    columns = columns_and_area(priors) if columns is None else columns
     boxes = [get_box_tensor(image.bboxes) for image in objects]
     ignored_boxes = [
         None if image is None else get_box_tensor(image.bboxes)
         for image in ignored or [None] * len(boxes)
     ]
-    of_anchor = assign(boxes, ignored_boxes, columns, outside, assigner)
+    rules = atss if isinstance(assigner, ATSSAssigner) else max_iou
+    of_anchor = rules.assign(boxes, ignored_boxes, anchors, outside, assigner)
     is_positive = of_anchor > 0
     positives = Positives.of(is_positive.flatten())
 
