@@ -19,7 +19,7 @@ from benchmark.steps import Step
 from benchmark.timing import interleaved, keep_freed_memory, prepare
 from mmfocalx.losses.catalogue import classification_losses
 
-HEADS = ('RetinaHead', 'FCOSHead')
+HEADS = ('RetinaHead', 'FCOSHead', 'ATSSHead')
 STRIDES = (8, 16, 32, 64, 128)
 CHANNELS = 8
 """Of the features; the losses do not see them."""
@@ -43,6 +43,22 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
     },
     'FCOSHead': {'strides': list(STRIDES), 'norm_cfg': None},
+    'ATSSHead': {
+        'anchor_generator': {
+            'type': 'AnchorGenerator', 'octave_base_scale': 8, 'scales_per_octave': 1,
+            'ratios': [1.0], 'strides': list(STRIDES),
+        },
+        'bbox_coder': {
+            'type': 'DeltaXYWHBBoxCoder', 'target_means': [0.0] * 4,
+            'target_stds': [0.1, 0.1, 0.2, 0.2],
+        },
+        'norm_cfg': None,
+        'loss_bbox': {'type': 'GIoULoss', 'loss_weight': 2.0},
+        'train_cfg': {
+            'assigner': {'type': 'ATSSAssigner', 'topk': 9}, 'allowed_border': -1,
+            'pos_weight': -1,
+        },
+    },
 }  # fmt: skip
 
 

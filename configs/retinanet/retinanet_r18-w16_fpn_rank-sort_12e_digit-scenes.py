@@ -2,6 +2,8 @@ _base_ = 'retinanet_r18-w16_fpn_focal_12e_digit-scenes.py'
 model = dict(
     bbox_head=dict(
         quality='iou',
+        box_balance='self',
         loss_cls=dict(_delete_=True, type='RankSortLossX', use_sigmoid=True),
+        loss_bbox=dict(loss_weight=1.0),
     )
 )

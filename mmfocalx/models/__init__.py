@@ -4,6 +4,6 @@ from mmfocalx import compat
 
 compat.require('mmdet')
 
-from .dense_heads import FCOSHeadX, RetinaHeadX  # noqa: E402
+from .dense_heads import ATSSHeadX, FCOSHeadX, RetinaHeadX  # noqa: E402
 
-__all__ = ['FCOSHeadX', 'RetinaHeadX']
+__all__ = ['ATSSHeadX', 'FCOSHeadX', 'RetinaHeadX']

@@ -22,7 +22,7 @@ from mmengine.structures import InstanceData
 
 import mmfocalx.losses
 from helpers.forkserver import run_ranks
-from helpers.small_heads import METAS, SIZE, STRIDES, build
+from helpers.small_heads import KINDS, METAS, SIZE, STRIDES, build
 from helpers.tracing import compile_by_tracing
 from mmfocalx.losses.one_pass import compiled
 
@@ -124,9 +124,9 @@ def train(model: nn.Module, steps: int, rank: int | None = None) -> list[dict[st
     return records
 
 
-HEADS = ['RetinaHeadX', 'FCOSHeadX']
 NORMALIZERS = ['num_pos', 'score_sum']
 VARIFOCAL = dict(type='VarifocalLossX', use_sigmoid=True)
+RANK_SORT = dict(type='RankSortLossX', use_sigmoid=True)
 SLIDE = dict(type='SlideLossX', use_sigmoid=True, momentum=0.75)
 EQUALIZED = dict(type='EqualizedFocalLossX', use_sigmoid=True, num_classes=CLASSES)
 SCENARIOS: dict[str, tuple[type, dict[str, Any], int]] = {
@@ -135,6 +135,12 @@ SCENARIOS: dict[str, tuple[type, dict[str, Any], int]] = {
     'equalized focal': (Classifier, EQUALIZED, 6),
     'slide, checkpointed': (Checkpointed, SLIDE, 5),
     'equalized focal, checkpointed': (Checkpointed, EQUALIZED, 6),
+    'rank and sort': (Classifier, RANK_SORT, 3),
+    'balanced boxes': (
+        Detector,
+        dict(kind='ATSSHeadX', loss_cls=RANK_SORT, box_balance='self', centerness=False),
+        2,
+    ),
     'fused': (Classifier, dict(SLIDE, fused=True), 5),
     **{
         f'{kind} {normalizer} {loss["type"]}': (
@@ -142,13 +148,22 @@ SCENARIOS: dict[str, tuple[type, dict[str, Any], int]] = {
             dict(kind=kind, loss_cls=loss, quality='iou', normalizer=normalizer),
             2,
         )
-        for kind in HEADS
+        for kind in KINDS
         for normalizer in NORMALIZERS
         for loss in (VARIFOCAL, SLIDE)
     },
+    **{
+        f'{kind} scaled by {scale}': (
+            Detector,
+            dict(kind=kind, loss_cls=VARIFOCAL, quality_scale=scale, normalizer='score_sum'),
+            2,
+        )
+        for kind in KINDS
+        for scale in ('image', 'object')
+    },
     **{  # RetinaNet's head then calls the loss once per level
         f'{kind} hard labels': (Detector, dict(kind=kind, loss_cls=EQUALIZED, quality='none'), 3)
-        for kind in HEADS
+        for kind in KINDS
     },
 }
 
@@ -216,11 +231,47 @@ def test_equalized_focal(scenario: str, ranks: list[Any]) -> None:
 
 @pytest.mark.parametrize('loss', ['VarifocalLossX', 'SlideLossX'])
 @pytest.mark.parametrize('normalizer', NORMALIZERS)
-@pytest.mark.parametrize('kind', HEADS)
+@pytest.mark.parametrize('kind', KINDS)
 def test_head(kind: str, normalizer: str, loss: str, ranks: list[Any]) -> None:
     compare(ranks, f'{kind} {normalizer} {loss}', 1e-4)
 
 
-@pytest.mark.parametrize('kind', HEADS)
+@pytest.mark.parametrize('scale', ['image', 'object'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_head_with_scaled_qualities(kind: str, scale: str, ranks: list[Any]) -> None:
+    compare(ranks, f'{kind} scaled by {scale}', 1e-4)
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_head_with_hard_labels(kind: str, ranks: list[Any]) -> None:
     compare(ranks, f'{kind} hard labels', 1e-4, scale=RANKS)
+
+
+def test_every_rank_ranks_its_own_batch(ranks: list[Any]) -> None:
+    """Also where one of them, or all, are without positives."""
+    model = Classifier(RANK_SORT)
+    for step in range(3):
+        model.zero_grad()
+        losses = [model(*model.batch(step, rank))['loss_cls'] for rank in range(RANKS)]
+        (sum(losses) / RANKS).backward()
+        grads = {name: value.grad for name, value in model.named_parameters()}
+        for loss, records in zip(losses, ranks, strict=True):
+            record = records['rank and sort'][step]
+            assert_equal(record['losses'], {'loss_cls': loss.detach()}, 1e-6, f'step {step}')
+            assert_equal(record['grads'], grads, 1e-6, f'gradient of step {step}')
+        assert [bool(loss > 0) for loss in losses] == [step < 2, step < 1]
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= LEARNING_RATE * parameter.grad
+
+
+def test_every_rank_balances_its_own_boxes(ranks: list[Any]) -> None:
+    for rank, records in enumerate(ranks):
+        for step, record in enumerate(records['balanced boxes']):
+            loss_cls, loss_bbox = (record['losses'][f'loss_{name}'] for name in ('cls', 'bbox'))
+            has_boxes = (rank, step) != (1, 1)
+            assert bool(loss_cls > 0) == has_boxes
+            torch.testing.assert_close(loss_bbox, loss_cls)
+    first, second = (records['balanced boxes'][1]['grads'] for records in ranks)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(value.isfinite().all() for value in first.values())

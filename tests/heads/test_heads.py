@@ -19,6 +19,7 @@ import mmfocalx  # noqa: F401  (registers)
 from helpers.small_heads import (
     FOCAL,
     HEADS,
+    KINDS,
     METAS,
     RETINA,
     STRIDES,
@@ -29,7 +30,7 @@ from helpers.small_heads import (
     gradients,
     losses_of,
 )
-from mmfocalx.models.targets import Positives
+from mmfocalx.models.targets import Matched, Owners, Positives
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +61,12 @@ def test_no_quality_equals_mmdet(kind, batched, loss, boxes_per_image):
 
 @pytest.mark.parametrize(
     ('kind', 'extra'),
-    [('RetinaHead', {}), ('RetinaHead', {'reg_decoded_bbox': True}), ('FCOSHead', {})],
+    [
+        ('RetinaHead', {}),
+        ('RetinaHead', {'reg_decoded_bbox': True}),
+        ('FCOSHead', {}),
+        ('ATSSHead', {}),
+    ],
 )
 def test_score_sum_of_hard_labels_is_the_number_of_positives(kind, extra):
     """The losses of all levels at once, against mmdet's level by level."""
@@ -88,7 +94,7 @@ def rows_by_hand(kind, head, features):
     with torch.no_grad():
         _, deltas, *_ = head(features)
     rows = []
-    if kind == 'RetinaHeadX':
+    if kind != 'FCOSHeadX':
         anchors = head.prior_generator.grid_priors([f.shape[-2:] for f in deltas], device='cpu')
         for image in range(len(METAS)):
             for level, priors in zip(deltas, anchors, strict=True):
@@ -99,8 +105,8 @@ def rows_by_hand(kind, head, features):
                     w, h = w * math.exp(dw * 0.2), h * math.exp(dh * 0.2)
                     rows.append((image, (x - w / 2, y - h / 2, x + w / 2, y + h / 2)))
         return rows
-    for level, stride in zip(deltas, STRIDES, strict=True):
-        for image in range(len(METAS)):
+    for image in range(len(METAS)):
+        for level, stride in zip(deltas, STRIDES, strict=True):
             for i in range(level.shape[2]):
                 for j in range(level.shape[3]):
                     x, y = (j + 0.5) * stride, (i + 0.5) * stride
@@ -110,7 +116,7 @@ def rows_by_hand(kind, head, features):
 
 
 @pytest.mark.parametrize('quality', ['iou', 'giou'])
-@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+@pytest.mark.parametrize('kind', KINDS)
 def test_quality_is_the_overlap_of_the_decoded_boxes(kind, quality):
     features, instances = batch()
     head = build(kind, loss_cls=VARIFOCAL, quality=quality)
@@ -139,7 +145,7 @@ def test_quality_is_the_overlap_of_the_decoded_boxes(kind, quality):
     assert len(set(scores.tolist())) > 5
 
 
-@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+@pytest.mark.parametrize('kind', KINDS)
 def test_quality_carries_no_gradient_to_the_boxes(kind):
     features, instances = batch()
     head = build(kind, loss_cls=VARIFOCAL)
@@ -154,7 +160,7 @@ def test_quality_carries_no_gradient_to_the_boxes(kind):
 
 
 @pytest.mark.parametrize('normalizer', ['num_pos', 'score_sum'])
-@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+@pytest.mark.parametrize('kind', KINDS)
 def test_normalizer(kind, normalizer):
     features, instances = batch()
     head = build(kind, loss_cls=VARIFOCAL, normalizer=normalizer)
@@ -167,7 +173,7 @@ def test_normalizer(kind, normalizer):
 
 
 @pytest.mark.parametrize('loss', ['VarifocalLossX', 'QualityFocalLossX', 'QualityFocalLoss'])
-@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+@pytest.mark.parametrize('kind', KINDS)
 def test_images_without_boxes(kind, loss):
     features, instances = batch(boxes_per_image=0)
     head = build(kind, loss_cls=dict(type=loss, use_sigmoid=True))
@@ -182,22 +188,31 @@ def test_images_without_boxes(kind, loss):
 def test_overlaps_of_large_boxes_in_half_precision(dtype):
     head = build('RetinaHeadX', loss_cls=VARIFOCAL)
     boxes = torch.tensor([[300.0, 300.0, 900.0, 900.0], [0.0, 0.0, 1e4, 1e4]], dtype=dtype)
-    (labels, scores), total = head.cls_target(
-        torch.tensor([0, 3, 1]), Positives.of(torch.tensor([True, False, True])), boxes, boxes
+    matched = Matched(
+        labels=torch.tensor([0, 3, 1]),
+        positives=Positives.of(torch.tensor([True, False, True])),
+        owners=Owners(torch.tensor([1, 1]), (1,)),
+        priors=boxes,
+        boxes=boxes,
+        box_weights=torch.ones(2),
+        num_pos=2,
     )
+    (labels, scores), total = head.cls_target(matched, boxes)
     assert scores.tolist() == [1, 0, 1]
     assert total == 2
     assert labels.tolist() == [0, 3, 1]
 
 
-def test_fcos_without_centerness():
+@pytest.mark.parametrize('kind', ['FCOSHeadX', 'ATSSHeadX'])
+def test_without_centerness(kind):
     features, instances = batch()
-    whole = build('FCOSHeadX', loss_cls=VARIFOCAL)
-    bare = build('FCOSHeadX', loss_cls=VARIFOCAL, centerness=False)
+    whole = build(kind, loss_cls=VARIFOCAL)
+    bare = build(kind, loss_cls=VARIFOCAL, centerness=False)
     assert not any('centerness' in name for name, _ in bare.named_parameters())
     missing = bare.load_state_dict(whole.state_dict(), strict=False)
     assert missing.missing_keys == []
-    assert all('conv_centerness' in name for name in missing.unexpected_keys)
+    assert all('_centerness' in name for name in missing.unexpected_keys)
+    assert missing.unexpected_keys
 
     with_branch, without = (losses_of(head, features, instances) for head in (whole, bare))
     assert without.keys() == {'loss_cls', 'loss_bbox'}
@@ -225,7 +240,7 @@ def test_softmax_starts_with_background():
     torch.testing.assert_close(probability[:, -1], torch.full((len(probability),), 0.99))
 
 
-@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize(
     ('settings', 'words'),
     [
@@ -247,6 +262,12 @@ def test_errors_name_the_argument(kind, settings, words):
         assert word in str(caught.value)
 
 
-def test_centerness_must_be_a_bool():
+@pytest.mark.parametrize('kind', ['FCOSHeadX', 'ATSSHeadX'])
+def test_centerness_must_be_a_bool(kind):
     with pytest.raises(TypeError, match='`centerness`'):
-        build('FCOSHeadX', loss_cls=VARIFOCAL, centerness='no')
+        build(kind, loss_cls=VARIFOCAL, centerness='no')
+
+
+def test_atss_compares_boxes():
+    with pytest.raises(ValueError, match=r'`reg_decoded_bbox`.*True.*False'):
+        build('ATSSHeadX', loss_cls=VARIFOCAL, reg_decoded_bbox=False)

@@ -13,10 +13,8 @@ pytest.importorskip('mmdet')
 
 import mmdet.models  # noqa: F401  (registers)
 
-from helpers.small_heads import FOCAL, METAS, VARIFOCAL, batch, build, losses_of
+from helpers.small_heads import FOCAL, HEADS, KINDS, METAS, VARIFOCAL, batch, build, losses_of
 from mmfocalx.models.targets import Positives
-
-KINDS = ('RetinaHeadX', 'FCOSHeadX')
 
 
 @pytest.fixture(autouse=True)
@@ -79,10 +77,11 @@ def test_diverged_boxes_make_the_loss_non_finite_as_in_mmdet(monkeypatch, kind, 
 
 
 @pytest.mark.parametrize('quality', ['iou', 'none'])
-def test_fcos_arguments_by_name(quality):
+@pytest.mark.parametrize('kind', ['FCOSHeadX', 'ATSSHeadX'])
+def test_arguments_by_name(kind, quality):
     features, instances = batch()
     for centerness in (True, False):
-        head = build('FCOSHeadX', loss_cls=VARIFOCAL, quality=quality, centerness=centerness)
+        head = build(kind, loss_cls=VARIFOCAL, quality=quality, centerness=centerness)
         outs = head(features)
         names = ('cls_scores', 'bbox_preds', 'centernesses')[: len(outs)]
         expected = head.loss_by_feat(*outs, instances, METAS)
@@ -96,7 +95,7 @@ def test_fcos_arguments_by_name(quality):
         assert all(torch.equal(value, expected[name]) for name, value in got.items())
 
 
-@pytest.mark.parametrize('kind', ['RetinaHead', 'RetinaHeadX', 'FCOSHead', 'FCOSHeadX'])
+@pytest.mark.parametrize('kind', [*HEADS, *KINDS])
 def test_aug_test_is_missing_in_mmdet_too(kind):
     features, _ = batch()
     head = build(kind, loss_cls=VARIFOCAL)

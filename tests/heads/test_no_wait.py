@@ -17,13 +17,22 @@ pytest.importorskip('mmdet')
 
 import mmdet.models  # noqa: F401  (registers)
 
-from helpers.small_heads import METAS, SIZE, STRIDES, build
+from helpers.small_heads import HEADS, KINDS, METAS, SIZE, STRIDES, build
 from mmfocalx.losses.catalogue import classification_losses
 
 NUM_CLASSES = 3
 RETINA_IGNORING = dict(
     train_cfg=dict(
         assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, ignore_iof_thr=0.5),
+        sampler=dict(type='PseudoSampler'),
+        allowed_border=0,
+        pos_weight=2.0,
+    )
+)
+
+ATSS_IGNORING = dict(
+    train_cfg=dict(
+        assigner=dict(type='ATSSAssigner', topk=4, ignore_iof_thr=0.5),
         sampler=dict(type='PseudoSampler'),
         allowed_border=0,
         pos_weight=2.0,
@@ -56,6 +65,7 @@ def config_of(name):
     return classification_losses()[name].example_config(NUM_CLASSES)
 
 
+OF_COORDINATES = ('L1Loss', 'SmoothL1Loss', 'BalancedL1Loss', 'MSELoss')
 WAITING = {name for name, loss in classification_losses().items() if loss.waits_for_positives}
 
 
@@ -65,7 +75,7 @@ def test_one_loss_waits_and_says_so():
 
 
 @pytest.mark.parametrize('loss', sorted(classification_losses().keys() - WAITING))
-@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+@pytest.mark.parametrize('kind', KINDS)
 def test_no_value_is_read(kind, loss):
     head = build(kind, loss_cls=config_of(loss))
     outs = predictions(head)
@@ -78,35 +88,52 @@ def test_no_value_is_read(kind, loss):
         sum(got.values()).backward(retain_graph=True)
 
 
+@pytest.mark.parametrize('scale', ['image', 'object'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_no_scale_and_no_balance_reads_a_value(kind, scale):
+    settings = dict(quality_scale=scale, box_balance='self')
+    head = build(kind, loss_cls=config_of('VarifocalLossX'), **settings)
+    for counts in ((4, 1), (0, 3), (0, 0)):
+        losses_on_meta(head, counts)
+
+
 @pytest.mark.parametrize(
     'box_loss',
-    ['L1Loss', 'SmoothL1Loss', 'BalancedL1Loss', 'MSELoss', 'IoULoss', 'GIoULoss', 'DIoULoss',
+    [*OF_COORDINATES, 'IoULoss', 'GIoULoss', 'DIoULoss',
      'CIoULoss', 'EIoULoss', 'SIoULoss', 'BoundedIoULoss', 'FocalEIoULossX'],
 )  # fmt: skip
-@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+@pytest.mark.parametrize('kind', KINDS)
 def test_no_box_loss_reads_a_value(kind, box_loss):
-    if kind == 'FCOSHeadX' and box_loss in ('L1Loss', 'SmoothL1Loss', 'BalancedL1Loss', 'MSELoss'):
-        pytest.skip("a loss of coordinates does not take FCOS's weights")
+    if kind != 'RetinaHeadX' and box_loss in OF_COORDINATES:
+        pytest.skip('a loss of coordinates does not take weights of boxes')
     extra = dict(reg_decoded_bbox='IoU' in box_loss) if kind == 'RetinaHeadX' else {}
     head = build(kind, loss_cls=config_of('VarifocalLossX'), loss_bbox=dict(type=box_loss), **extra)
     assert losses_on_meta(head, (4, 0))['loss_bbox'].shape == ()
 
 
-@pytest.mark.parametrize('settings', ['all of MaxIoUAssigner', 'centres', 'no centerness'])
+@pytest.mark.parametrize(
+    'settings',
+    ['all of MaxIoUAssigner', 'all of ATSSAssigner', 'centres', 'no centerness'],
+)
 def test_no_setting_reads_a_value(settings):
     loss = dict(loss_cls=config_of('VarifocalLossX'))
     if settings == 'all of MaxIoUAssigner':
         head = build('RetinaHeadX', **loss, **RETINA_IGNORING)
         losses_on_meta(head, (4, 0), [objects(2), None])
         return
+    if settings == 'all of ATSSAssigner':
+        head = build('ATSSHeadX', **loss, **ATSS_IGNORING)
+        losses_on_meta(head, (4, 0), [objects(2), None])
+        return
     extra = dict(center_sampling=True, norm_on_bbox=True)
-    head = build(
-        'FCOSHeadX', **loss, **(extra if settings == 'centres' else dict(centerness=False))
-    )
-    losses_on_meta(head, (4, 0))
+    if settings == 'centres':
+        losses_on_meta(build('FCOSHeadX', **loss, **extra), (4, 0))
+        return
+    for kind in ('FCOSHeadX', 'ATSSHeadX'):
+        losses_on_meta(build(kind, **loss, centerness=False), (4, 0))
 
 
-@pytest.mark.parametrize('kind', ['RetinaHead', 'FCOSHead'])
+@pytest.mark.parametrize('kind', HEADS)
 def test_mmdets_heads_read_values(kind):
     """So the tests above can fail."""
     head = build(kind, loss_cls=config_of('FocalLossX'))

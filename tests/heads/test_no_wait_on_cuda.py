@@ -35,6 +35,9 @@ def on_cuda(instances):
         ('RetinaHeadX', dict(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss'))),
         ('FCOSHeadX', {}),
         ('FCOSHeadX', dict(loss_bbox=dict(type='IoULoss'))),
+        ('FCOSHeadX', dict(quality_scale='object', box_balance='self')),
+        ('ATSSHeadX', {}),
+        ('ATSSHeadX', dict(quality_scale='image', centerness=False)),
     ],
 )
 def test_no_wait(kind, extra):
@@ -50,10 +53,13 @@ def test_no_wait(kind, extra):
         torch.cuda.set_sync_debug_mode('default')
 
 
-@pytest.mark.parametrize('extra', [{}, dict(reg_decoded_bbox=True)])
-def test_anchor_targets_are_mmdets(extra):
-    theirs = build('RetinaHead', loss_cls=FOCAL, **extra).cuda()
-    ours = build('RetinaHeadX', loss_cls=FOCAL, quality='none', **extra).cuda()
+@pytest.mark.parametrize(
+    ('kind', 'extra'),
+    [('RetinaHead', {}), ('RetinaHead', dict(reg_decoded_bbox=True)), ('ATSSHead', {})],
+)
+def test_anchor_targets_are_mmdets(kind, extra):
+    theirs = build(kind, loss_cls=FOCAL, **extra).cuda()
+    ours = build(f'{kind}X', loss_cls=FOCAL, quality='none', **extra).cuda()
     for seed in range(30):
         objects, metas, ignored = random_batch(seed, ignore=True)
         got, expected = (
@@ -65,9 +71,9 @@ def test_anchor_targets_are_mmdets(extra):
             )
             for head in (ours, theirs)
         )
-        for our_levels, their_levels in zip(got[:4], expected[:4], strict=True):
+        for our_levels, their_levels in zip(got[:-1], expected[:-1], strict=True):
             assert all(map(torch.equal, our_levels, their_levels))
-        assert float(got[4]) == expected[4]
+        assert float(got[-1]) == expected[-1]
 
 
 @pytest.mark.parametrize('extra', [{}, dict(center_sampling=True, norm_on_bbox=True)])

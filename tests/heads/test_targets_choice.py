@@ -15,9 +15,9 @@ from mmengine.registry import init_default_scope
 
 pytest.importorskip('mmdet')
 
-from mmdet.models.task_modules import MaxIoUAssigner
+from mmdet.models.task_modules import ATSSAssigner, MaxIoUAssigner
 
-from helpers.small_heads import FOCAL, RETINA, VARIFOCAL, batch, build, losses_of
+from helpers.small_heads import ATSS, FOCAL, KINDS, RETINA, VARIFOCAL, batch, build, losses_of
 from mmfocalx.models import FCOSHeadX, RetinaHeadX
 
 AT_ONCE = 'computed of all images at once'
@@ -26,6 +26,11 @@ IMAGE_BY_IMAGE = 'computed image by image, as in mmdet, because of '
 
 @TASK_UTILS.register_module()
 class AssignerOfAnotherProject(MaxIoUAssigner):
+    pass
+
+
+@TASK_UTILS.register_module()
+class ATSSAssignerOfAnotherProject(ATSSAssigner):
     pass
 
 
@@ -68,11 +73,24 @@ def train_cfg(**settings):
     return dict(train_cfg=config)
 
 
+def atss_cfg(**settings):
+    config = copy.deepcopy(ATSS['train_cfg'])
+    config['assigner'].update(settings)
+    return dict(train_cfg=config)
+
+
 SETTINGS = {
     'RetinaHeadX': ({}, AT_ONCE),
     'FCOSHeadX': ({}, AT_ONCE),
+    'ATSSHeadX': ({}, AT_ONCE),
     'RetinaHeadX off': (dict(batched_targets=False), IMAGE_BY_IMAGE + 'batched_targets=False'),
     'FCOSHeadX off': (dict(batched_targets=False), IMAGE_BY_IMAGE + 'batched_targets=False'),
+    'ATSSHeadX off': (dict(batched_targets=False), IMAGE_BY_IMAGE + 'batched_targets=False'),
+    'ATSSHeadX assigner': (atss_cfg(type='ATSSAssignerOfAnotherProject'), 'ATSSAssignerOf'),
+    'ATSSHeadX coder': (
+        dict(bbox_coder=dict(type='DeltaXYWHBBoxCoderForGLIP')),
+        'bbox_coder=DeltaXYWHBBoxCoderForGLIP',
+    ),
     'RetinaHeadX assigner': (
         train_cfg(assigner=dict(type='AssignerOfAnotherProject')),
         'assigner=AssignerOfAnotherProject',
@@ -100,9 +118,15 @@ SETTINGS = {
 }
 
 
+def base_of(name):
+    if name.startswith('ATSS'):
+        return 'ATSSHeadX'
+    return 'FCOSHeadX' if name.startswith(('FCOS', 'Point')) else 'RetinaHeadX'
+
+
 def built(name, **settings):
     kind = name.split()[0]
-    base = 'FCOSHeadX' if kind.startswith(('FCOS', 'Point')) else 'RetinaHeadX'
+    base = base_of(kind)
     if base == kind:
         return build(kind, **{**SETTINGS[name][0], **settings})
     return build(base, type=kind, **{**SETTINGS[name][0], **settings})
@@ -127,7 +151,7 @@ DRAWN = ('RetinaHeadX sampler', 'RetinaHeadX permuted boxes')
 def test_losses_are_those_of_mmdet_either_way(name, normalizer):
     features, instances = batch()
     settings = {k: v for k, v in SETTINGS[name][0].items() if k != 'batched_targets'}
-    kind = 'FCOSHead' if name.startswith(('FCOS', 'Point')) else 'RetinaHead'
+    kind = base_of(name).removesuffix('X')
     expected = losses_of(build(kind, loss_cls=FOCAL, **settings), features, instances)
     ours = built(name, loss_cls=FOCAL, quality='none', normalizer=normalizer)
     for key, value in losses_of(ours, features, instances).items():
@@ -136,7 +160,7 @@ def test_losses_are_those_of_mmdet_either_way(name, normalizer):
 
 def test_a_quality_is_the_same_either_way():
     features, instances = batch()
-    for kind in ('RetinaHeadX', 'FCOSHeadX'):
+    for kind in KINDS:
         for decoded in [{}, dict(reg_decoded_bbox=True)] if kind == 'RetinaHeadX' else [{}]:
             at_once, by_image = (
                 losses_of(
@@ -151,12 +175,12 @@ def test_a_quality_is_the_same_either_way():
 
 
 def test_batched_targets_must_be_a_bool():
-    for kind in ('RetinaHeadX', 'FCOSHeadX'):
+    for kind in KINDS:
         with pytest.raises(TypeError, match='`batched_targets`'):
             build(kind, loss_cls=VARIFOCAL, batched_targets=1)
 
 
-@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+@pytest.mark.parametrize('kind', KINDS)
 def test_copies_of_a_head_that_was_used(kind):
     features, instances = batch()
     head = build(kind, loss_cls=VARIFOCAL)

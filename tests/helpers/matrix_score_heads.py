@@ -18,6 +18,7 @@ from helpers.matrix_head import (
     Head,
     anchor_head,
     anchors,
+    point_head,
     train,
 )
 
@@ -41,6 +42,24 @@ GFL = dict(
 LD = dict(type='KnowledgeDistillationKLDivLoss', T=10)
 
 SCORE_HEADS = (
+    anchor_head('RetinaHeadX', hands_over=QUALITY, soft=True, softmax=NO_SOFTMAX_TUPLE),
+    point_head(
+        'FCOSHeadX',
+        hands_over=QUALITY,
+        soft=True,
+        softmax=NO_SOFTMAX_TUPLE,
+        loss_bbox=GIOU,
+        norm_cfg=GROUP_NORM,
+    ),
+    anchor_head(
+        'ATSSHeadX',
+        ATSS,
+        hands_over=QUALITY,
+        soft=True,
+        softmax=NO_SOFTMAX_TUPLE,
+        loss_bbox=GIOU,
+        norm_cfg=GROUP_NORM,
+    ),
     Head('GFLHead', GFL, QUALITY, soft=True, softmax=NO_SOFTMAX_TUPLE),
     Head(
         'LDHead',

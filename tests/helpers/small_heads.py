@@ -1,4 +1,4 @@
-"""Small RetinaNet and FCOS heads, and a batch for them."""
+"""Small heads of RetinaNet, FCOS and ATSS, and a batch for them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,28 @@ FCOS = dict(
     loss_bbox=dict(type='GIoULoss', loss_weight=1.0),
     test_cfg=TEST_CFG,
 )
-HEADS = {'RetinaHead': RETINA, 'FCOSHead': FCOS}
+ATSS = dict(
+    num_classes=3,
+    in_channels=8,
+    feat_channels=8,
+    stacked_convs=1,
+    anchor_generator=dict(
+        type='AnchorGenerator',
+        octave_base_scale=4,
+        scales_per_octave=1,
+        ratios=[1.0],
+        strides=list(STRIDES),
+    ),
+    bbox_coder=RETINA['bbox_coder'],
+    norm_cfg=dict(type='GN', num_groups=2),
+    loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
+    train_cfg=ConfigDict(
+        assigner=dict(type='ATSSAssigner', topk=9), allowed_border=-1, pos_weight=-1
+    ),
+    test_cfg=TEST_CFG,
+)
+HEADS = {'RetinaHead': RETINA, 'FCOSHead': FCOS, 'ATSSHead': ATSS}
+KINDS = [f'{head}X' for head in HEADS]
 
 
 def build(kind: str, **settings):
@@ -102,8 +123,8 @@ def losses_of(head, features, instances):
     return {k: sum(v) if isinstance(v, list) else v for k, v in raw.items()}
 
 
-def gradients(head, loss):
-    return torch.autograd.grad(loss, list(head.parameters()), allow_unused=True)
+def gradients(head, loss, **kwargs):
+    return torch.autograd.grad(loss, list(head.parameters()), allow_unused=True, **kwargs)
 
 
 class Recorder(torch.nn.Module):

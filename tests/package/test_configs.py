@@ -30,7 +30,20 @@ NAMES = sorted(
     if path.parts[-2] != '_base_'
 )
 SMALL = [name for name in NAMES if 'r18-w16' in name]
-HEADS = {'retinanet': 'RetinaHeadX', 'fcos': 'FCOSHeadX', 'solo': 'SOLOHead'}
+HEADS = {
+    'retinanet': 'RetinaHeadX',
+    'fcos': 'FCOSHeadX',
+    'atss': 'ATSSHeadX',
+    'solo': 'SOLOHead',
+}
+COMPARED = {
+    'mmdet-focal',
+    'focal',
+    'varifocal',
+    'quality-focal',
+    'matchability-aware',
+    'rank-sort',
+}
 SIZE = 96
 LOSSES = {
     name: loss
@@ -94,6 +107,8 @@ def test_only_the_loss_and_the_quality_differ_from_the_focal_neighbour(name: str
     swapped = {'loss_cls', 'quality'}
     if loss == 'varifocal-focal-eiou':
         swapped |= {'loss_bbox', 'reg_decoded_bbox'}
+    if loss == 'rank-sort':
+        swapped |= {'loss_bbox', 'box_balance', 'centerness'}
 
     def rest(name: str) -> dict[str, Any]:
         cfg = Config.fromfile(FOLDER / name)
@@ -103,6 +118,14 @@ def test_only_the_loss_and_the_quality_differ_from_the_focal_neighbour(name: str
         return cfg.to_dict()
 
     assert rest(name) == rest(name.replace(f'_{loss}_', '_focal_'))
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if parts(name)[1] == 'rank-sort'])
+def test_ranking_balances_the_boxes_and_needs_no_centerness(name: str) -> None:
+    head = Config.fromfile(FOLDER / name).model.bbox_head
+    assert head.box_balance == 'self'
+    assert head.loss_bbox.loss_weight == 1.0
+    assert head.get('centerness') == (None if parts(name)[0] == 'retinanet' else False)
 
 
 def build(name: str) -> Any:
@@ -167,11 +190,11 @@ def test_every_classification_loss_has_a_config_on_digit_scenes(detector: str) -
     assert {*LOSSES} <= {head.loss_cls.type for head in heads}
 
 
-@pytest.mark.parametrize('detector', ['retinanet', 'fcos'])
+@pytest.mark.parametrize('detector', ['retinanet', 'fcos', 'atss'])
 @pytest.mark.parametrize('data', ['digit-scenes', 'bccd', 'deeppcb'])
 def test_the_compared_losses_have_a_config_on_every_data_set(detector: str, data: str) -> None:
     found = {loss for d, loss, s in map(parts, SMALL) if (d, s) == (detector, data)}
-    assert {'mmdet-focal', 'focal', 'varifocal', 'quality-focal'} <= found
+    assert found >= COMPARED
 
 
 @pytest.mark.parametrize(

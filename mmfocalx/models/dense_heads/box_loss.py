@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from ..targets import aligned_overlaps
 
+BOX_LOSSES = ('loss_bbox', 'loss_iou')
+Losses = dict[str, Tensor | list[Tensor]]
 AVG_FACTOR_EPS = torch.finfo(torch.float32).eps
 
 
@@ -58,3 +60,23 @@ def _each(loss: Any, pred: Tensor, target: Tensor) -> Tensor:
     else:
         each = loss(pred, target, reduction_override='none')
     return each
+
+
+def self_balanced(losses: Losses) -> Losses:
+    """Losses whose box losses are multiplied by the classification loss over their sum.
+
+    The factor has no gradient; it is 1 where it would not be finite and above 0.
+    """
+    of_boxes = [name for name in BOX_LOSSES if name in losses]
+    loss_box = torch.stack([_total(losses[name]) for name in of_boxes]).sum()
+    ratio = (_total(losses['loss_cls']) / loss_box).detach()
+    factor = torch.where(ratio.isfinite() & (ratio > 0), ratio, 1)
+    return losses | {name: _times(factor, losses[name]) for name in of_boxes}
+
+
+def _total(loss: Tensor | list[Tensor]) -> Tensor:
+    return loss if isinstance(loss, Tensor) else torch.stack(loss).sum()
+
+
+def _times(factor: Tensor, loss: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    return factor * loss if isinstance(loss, Tensor) else [factor * level for level in loss]

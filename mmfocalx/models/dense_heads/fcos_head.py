@@ -4,66 +4,46 @@ from typing import Any
 
 import torch
 from mmdet.models.dense_heads import FCOSHead
-from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList, OptInstanceList, reduce_mean
 from mmengine.registry import MODELS
-from torch import Tensor, nn
-
-from mmfocalx.losses.checks import check_bool
+from torch import Tensor
 
 from ..targets import (
     BatchedTargetsHead,
     Kept,
+    Matched,
+    Owners,
     Points,
     Positives,
     overridden,
     point_targets,
     uncovered_boxes,
 )
-from .box_loss import box_loss
-from .quality import QualityAwareHead
+from .box_loss import Losses
+from .centerness import CenternessHead, centerness_of
+from .quality import flatten
 
-MIN_CENTERNESS_SUM = 1e-6
 KEPT_SIZES = 8
 
 
-class _NoCenterness(nn.Module):
-    """Stands where the centerness branch was dropped."""
-
-    def forward(self, x: Tensor) -> None:
-        return None
-
-
 @MODELS.register_module()
-class FCOSHeadX(BatchedTargetsHead, QualityAwareHead, FCOSHead):
+class FCOSHeadX(BatchedTargetsHead, CenternessHead, FCOSHead):
     """FCOS's head with quality-aware classification targets.
 
-    Args:
-        args: positional arguments of mmdet's ``FCOSHead``.
-        centerness: whether the head has its centerness branch. Without it, the branch, its
-            loss and its factor at inference are dropped: the class score alone ranks. The box
-            loss is weighted by the centerness of its location either way.
-        kwargs: see :class:`BatchedTargetsHead`, :class:`QualityAwareHead` and mmdet's
-            ``FCOSHead``.
+    Args: see :class:`BatchedTargetsHead`, :class:`CenternessHead`, :class:`QualityAwareHead` and
+        mmdet's ``FCOSHead``.
     """
 
-    def __init__(self, *args: Any, centerness: bool = True, **kwargs: Any) -> None:
-        self.centerness = check_bool('centerness', centerness)
+    centerness_branch = 'conv_centerness'
+    min_centerness_sum = 1e-6
+    calls_by_level = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._kept = Kept(KEPT_SIZES)
 
-    def _init_layers(self) -> None:
-        super()._init_layers()
-        if not self.centerness:
-            self.conv_centerness = _NoCenterness()
-
-    def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
-        """Per level: class scores, box distances and, where it has the branch, centerness."""
-        outs = super().forward(x)
-        return outs if self.centerness else outs[:2]
-
     def _not_covered(self, objects: InstanceList) -> str | None:
-        replaced = overridden(self, FCOSHeadX, ('get_targets', '_get_targets_single'))
+        replaced = overridden(self, ('get_targets', '_get_targets_single'))
         return replaced or uncovered_boxes(objects, box_types=False)
 
     def get_targets(
@@ -77,20 +57,31 @@ class FCOSHeadX(BatchedTargetsHead, QualityAwareHead, FCOSHead):
         """
         if not self.takes_batch(batch_gt_instances):
             return super().get_targets(points, batch_gt_instances)
-        return self._at_once(self._points(points), batch_gt_instances, [len(p) for p in points])
-
-    def _at_once(
-        self, points: Points, objects: InstanceList, sizes: list[int]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        labels, distances = (
-            [level.flatten(0, 1) for level in targets.split(sizes, dim=1)]
-            for targets in point_targets(points, objects, self.num_classes)
+        labels, distances, _ = point_targets(
+            self._points(points), batch_gt_instances, self.num_classes
         )
-        if self.norm_on_bbox:
-            distances = [
-                level / stride for level, stride in zip(distances, self.strides, strict=True)
-            ]
-        return labels, distances
+        sizes = [len(level) for level in points]
+        by_level = [
+            [level.flatten(0, 1) for level in values.split(sizes, dim=1)]
+            for values in (labels, self._normalized(distances, points))
+        ]
+        return by_level[0], by_level[1]
+
+    def _normalized(self, distances: Tensor, points: list[Tensor]) -> Tensor:
+        """(B, P, 4) distances in the unit that the head predicts, given them in pixels."""
+        if not self.norm_on_bbox:
+            return distances
+        return torch.cat(
+            [
+                level / stride
+                for level, stride in zip(
+                    distances.split([len(level) for level in points], dim=1),
+                    self.strides,
+                    strict=True,
+                )
+            ],
+            dim=1,
+        )
 
     def _points(self, levels: list[Tensor]) -> Points:
         reaches = None
@@ -99,27 +90,44 @@ class FCOSHeadX(BatchedTargetsHead, QualityAwareHead, FCOSHead):
         return Points.of(levels, self.regress_ranges, reaches)
 
     def centerness_target(self, pos_bbox_targets: Tensor) -> Tensor:
-        """The centerness of locations, (P,), given their (P, 4) distances to a box."""
-        sides = pos_bbox_targets.view(-1, 2, 2)  # left, top; right, bottom
-        ratio = sides.amin(dim=1) / sides.amax(dim=1)
-        return (ratio[:, 0] * ratio[:, 1]).sqrt()
+        """The centerness of locations, (R,), given their (R, 4) distances to a box."""
+        return centerness_of(pos_bbox_targets)
 
-    def loss_by_feat(
-        self, cls_scores: list[Tensor], bbox_preds: list[Tensor], *args: Any, **kwargs: Any
-    ) -> dict[str, Tensor]:
-        """The losses of a batch.
+    def match(self, cls_scores: list[Tensor], objects: InstanceList, dtype: torch.dtype) -> Matched:
+        """What the locations of a batch are matched with.
 
         Args:
             cls_scores: per level, (B, channels, H, W) logits.
-            bbox_preds: per level, (B, 4, H, W) distances.
-            args: ``centernesses``, per level (B, 1, H, W) logits, if the head has the branch;
-                then, as in mmdet, ``batch_gt_instances``, ``batch_img_metas`` and
-                ``batch_gt_instances_ignore``.
-            kwargs: the same by name.
+            objects: per image, the annotated ``bboxes`` and ``labels``.
+            dtype: of the locations.
         """
-        if not self.centerness:
-            return self._losses(cls_scores, bbox_preds, None, *args, **kwargs)
-        return self._losses(cls_scores, bbox_preds, *args, **kwargs)
+        levels, points = self._kept_levels(cls_scores, dtype)
+        if self.takes_batch(objects):
+            labels, distances, numbers = point_targets(points, objects, self.num_classes)
+            distances = self._normalized(distances, levels).flatten(0, 1)
+            labels, numbers = labels.flatten(), numbers.flatten()
+            positives = Positives.of(numbers > 0)
+            owners = Owners.of(numbers[positives.rows], objects)
+        else:
+            found = self.get_targets(levels, self.told_apart(objects))
+            labels, distances = (
+                torch.cat(
+                    [each.unflatten(0, (len(objects), -1)) for each in of_levels], dim=1
+                ).flatten(0, 1)
+                for of_levels in found
+            )
+            labels, positives, owners = self.owners_of(labels, objects)
+        locations = torch.cat(levels).repeat(len(objects), 1)[positives.rows]
+        distances = positives.only(distances[positives.rows], 1)
+        return Matched(
+            labels,
+            positives,
+            owners,
+            locations,
+            self.decode(locations, distances),
+            positives.only(self.centerness_target(distances), 0),
+            reduce_mean(positives.count).clamp(min=1),
+        )
 
     def _losses(
         self,
@@ -129,76 +137,28 @@ class FCOSHeadX(BatchedTargetsHead, QualityAwareHead, FCOSHead):
         batch_gt_instances: InstanceList,
         batch_img_metas: list[dict[str, Any]],
         batch_gt_instances_ignore: OptInstanceList = None,
-    ) -> dict[str, Tensor]:
-        batched = self.takes_batch(batch_gt_instances)
-        if (
-            not batched
-            and self.quality == 'none'
-            and self.normalizer == 'num_pos'
-            and centernesses is not None
-        ):
-            return super().loss_by_feat(
-                cls_scores,
-                bbox_preds,
-                centernesses,
-                batch_gt_instances,
-                batch_img_metas,
-                batch_gt_instances_ignore,
-            )
-        levels, points = self._kept_levels(cls_scores, bbox_preds[0])
-        if batched:
-            sizes = [len(level) for level in levels]
-            all_levels = self._at_once(points, batch_gt_instances, sizes)
-        else:
-            all_levels = self.get_targets(levels, batch_gt_instances)
-        labels, target_distances = (torch.cat(targets) for targets in all_levels)
-        positives = Positives.of((labels >= 0) & (labels < self.num_classes))
-        num_pos = reduce_mean(positives.count).clamp(min=1)
-
-        locations = torch.cat([level.repeat(len(cls_scores[0]), 1) for level in levels])
-        locations = locations[positives.rows]
-        distances = positives.only(_flatten(bbox_preds)[positives.rows], 1)
-        target_distances = positives.only(target_distances[positives.rows], 1)
-        boxes, target_boxes = (
-            get_box_tensor(self.bbox_coder.decode(locations, each))
-            for each in (distances, target_distances)
-        )
-        target, score_sum = self.cls_target(labels, positives, boxes, target_boxes)
-        scores = _flatten(cls_scores)
-        losses = dict(
-            loss_cls=self.loss_cls(
-                scores, target, avg_factor=self.cls_avg_factor(num_pos, score_sum)
-            )
-        )
+    ) -> Losses:
+        if self.like_mmdet and not self.takes_batch(batch_gt_instances):
+            outs = (cls_scores, bbox_preds, centernesses)
+            batch = (batch_gt_instances, batch_img_metas, batch_gt_instances_ignore)
+            return self.balanced(FCOSHead.loss_by_feat(self, *outs, *batch))
+        matched = self.match(cls_scores, batch_gt_instances, bbox_preds[0].dtype)
+        losses = self.losses_with_centerness(matched, cls_scores, bbox_preds, centernesses)
         if getattr(self.loss_cls, 'custom_accuracy', False):
-            losses.update(self.loss_cls.get_accuracy(scores, labels))
-        centerness_targets = self.centerness_target(target_distances)
-        weight = positives.only(centerness_targets, 0)
-        centerness_sum = reduce_mean(weight.sum()).clamp(min=MIN_CENTERNESS_SUM)
-        losses['loss_bbox'] = box_loss(
-            self.loss_bbox, boxes, target_boxes, weight, centerness_sum
-        ) + 0 * distances.sum(dtype=torch.float)
-        if centernesses is not None:
-            losses['loss_centerness'] = self.loss_centerness(
-                positives.only(_flatten(centernesses)[positives.rows, 0], 0),
-                centerness_targets,
-                positives.weight,
-                avg_factor=num_pos,
-            )
+            scores = flatten(cls_scores, self.cls_out_channels)
+            losses.update(self.loss_cls.get_accuracy(scores, matched.labels))
         return losses
 
-    def _kept_levels(self, cls_scores: list[Tensor], like: Tensor) -> tuple[list[Tensor], Points]:
+    def _kept_levels(
+        self, cls_scores: list[Tensor], dtype: torch.dtype
+    ) -> tuple[list[Tensor], Points]:
         """Per level the (P, 2) locations, and all of them with what their levels share."""
         sizes = tuple(tuple(scores.shape[-2:]) for scores in cls_scores)
+        device = cls_scores[0].device
 
         def make() -> tuple[list[Tensor], Points]:
-            levels = self.prior_generator.grid_priors(sizes, dtype=like.dtype, device=like.device)
+            levels = self.prior_generator.grid_priors(sizes, dtype=dtype, device=device)
             return levels, self._points(levels)
 
-        kept: tuple[list[Tensor], Points] = self._kept.get((sizes, like.dtype, like.device), make)
+        kept: tuple[list[Tensor], Points] = self._kept.get((sizes, dtype, device), make)
         return kept
-
-
-def _flatten(levels: list[Tensor]) -> Tensor:
-    """(B, channels, H, W) per level to (locations, channels), images within levels."""
-    return torch.cat([level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]) for level in levels])

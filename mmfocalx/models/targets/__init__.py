@@ -8,23 +8,31 @@ from .coverage import (
     uncovered_anchor_settings,
     uncovered_boxes,
 )
+from .matched import Matched
+from .owners import Owners, labels_by_number, numbered
 from .point_targets import Points, point_targets
 from .positives import Positives
-from .priors import Kept, KeptPriors, penalty
+from .priors import Anchors, Kept, KeptPriors, Outside, outside_of
 
 __all__ = [
     'AnchorTargets',
+    'Anchors',
     'BatchedTargetsHead',
     'Kept',
     'KeptPriors',
+    'Matched',
+    'Outside',
+    'Owners',
     'Points',
     'Positives',
     'aligned_overlaps',
     'anchor_targets',
     'decode_deltas',
     'encode_deltas',
+    'labels_by_number',
+    'numbered',
+    'outside_of',
     'overridden',
-    'penalty',
     'point_targets',
     'uncovered_anchor_settings',
     'uncovered_boxes',

@@ -8,7 +8,6 @@ from typing import Any
 from mmdet.models.task_modules import (
     BboxOverlaps2D,
     DeltaXYWHBBoxCoder,
-    MaxIoUAssigner,
     PseudoSampler,
 )
 from mmdet.structures.bbox import HorizontalBoxes
@@ -61,10 +60,11 @@ class BatchedTargetsHead:
         return why_not is None
 
 
-def overridden(head: object, base: type, names: Sequence[str]) -> str | None:
-    """The first of the methods that a subclass of ``base`` replaces, in words."""
+def overridden(head: object, names: Sequence[str]) -> str | None:
+    """The first of the methods that another package's subclass of a head replaces, in words."""
+    ours = next(kind for kind in type(head).__mro__ if kind.__module__.startswith('mmfocalx.'))
     for name in names:
-        if getattr(type(head), name) is not getattr(base, name):
+        if getattr(type(head), name) is not getattr(ours, name):
             return f'{type(head).__name__}.{name}'
     return None
 
@@ -81,10 +81,10 @@ def uncovered_boxes(objects: InstanceList, *, box_types: bool) -> str | None:
     return None
 
 
-def uncovered_anchor_settings(head: Any) -> str | None:
+def uncovered_anchor_settings(head: Any, assigner: type) -> str | None:
     """The first part of an anchor head that is not covered, in words."""
     for name, covered in (
-        ('assigner', MaxIoUAssigner),
+        ('assigner', assigner),
         ('sampler', PseudoSampler),
         ('bbox_coder', DeltaXYWHBBoxCoder),
     ):
@@ -94,6 +94,7 @@ def uncovered_anchor_settings(head: Any) -> str | None:
     calculator = head.assigner.iou_calculator
     if type(calculator) is not BboxOverlaps2D or calculator.dtype == 'fp16':
         return f'iou_calculator={calculator}'
-    if head.assigner.perm_repeat_gt_cfg is not None:
-        return 'perm_repeat_gt_cfg of the assigner'
+    for setting in ('perm_repeat_gt_cfg', 'alpha'):
+        if getattr(head.assigner, setting, None) is not None:
+            return f'{setting} of the assigner'
     return None

@@ -10,8 +10,8 @@ from mmdet.models.task_modules import MaxIoUAssigner
 from torch import Tensor
 
 from .boxes import pairwise_overlaps
+from .priors import Anchors, Outside
 
-OUTSIDE = -3.0
 IGNORED = -1.0
 PAIRS_AT_ONCE = {'cpu': 1 << 17}
 PAIRS_AT_ONCE_ELSEWHERE = 1 << 22
@@ -42,28 +42,33 @@ class Matches(NamedTuple):
 def assign(
     boxes: Sequence[Tensor],
     ignored_boxes: Sequence[Tensor | None],
-    priors: Sequence[Tensor],
-    outside: Sequence[Tensor | None],
+    anchors: Anchors,
+    outside: Sequence[Outside | None],
     assigner: MaxIoUAssigner,
 ) -> Tensor:
-    """Which object each prior belongs to in each image.
+    """Which object each anchor belongs to in each image.
 
     Args:
         boxes: per image, (G, 4) boxes of the objects, xyxy.
         ignored_boxes: per image, (I, 4) boxes of what is neither object nor background, if any.
-        priors: their four columns and their areas, (A,) each, the same for all images.
-        outside: per image, (A,) OUTSIDE where a prior takes no part, else 0; None if all do.
+        anchors: the same for all images.
+        outside: per image, which anchors take no part; None if all do.
         assigner: whose settings to follow.
 
     Returns:
         (B, A) float: the number of the object, which counts from 1 over all images; 0 for
-        background; -1 for a prior to leave out.
+        background; -1 for an anchor to leave out.
     """
     matches: list[Matches | None] = [None] * len(boxes)
-    left_out = [_ignored(each, priors, assigner) for each in ignored_boxes]
+    priors = anchors.columns
+    divide_by = 'prior' if assigner.ignore_wrt_candidates else 'box'
+    left_out = [
+        ignored_priors(each, priors, assigner.ignore_iof_thr, divide_by) for each in ignored_boxes
+    ]
+    penalties = [None if each is None else each.penalty for each in outside]
     first_number = 1
     for parts, piece in _pieces_of_batch(boxes, len(priors[0])):
-        found = _matches(parts, piece, first_number, left_out, priors, outside, assigner)
+        found = _matches(parts, piece, first_number, left_out, priors, penalties, assigner)
         first_number += len(piece)
         for (image, _), later in zip(parts, found, strict=True):
             earlier = matches[image]
@@ -81,7 +86,7 @@ def assign(
         assigned = torch.where((best >= low) & (best < high), 0.0, assigned)
     assigned = torch.where(best >= assigner.pos_iou_thr, first, assigned)
     assigned = torch.where(last > 0, last, assigned)
-    for i, (match, apart) in enumerate(zip(matches, outside, strict=True)):
+    for i, (match, apart) in enumerate(zip(matches, penalties, strict=True)):
         if match is None:
             assigned[i].zero_()
         if apart is not None:
@@ -118,18 +123,17 @@ def _pieces_of_batch(
         yield [_Part(i, held.count(i)) for i in sorted(set(held))], piece
 
 
-def _ignored(
-    boxes: Tensor | None, priors: Sequence[Tensor], assigner: MaxIoUAssigner
+def ignored_priors(
+    boxes: Tensor | None, priors: Sequence[Tensor], threshold: float, divide_by: str
 ) -> Tensor | None:
-    """(A,) bool, the priors that lie in an ignored box; None if the assigner ignores none."""
-    if assigner.ignore_iof_thr <= 0 or boxes is None or not len(boxes):
+    """(A,) bool, the priors that lie in an ignored box; None if none is ignored."""
+    if threshold <= 0 or boxes is None or not len(boxes):
         return None
-    divide_by = 'prior' if assigner.ignore_wrt_candidates else 'box'
     largest = [
         pairwise_overlaps(piece, priors, divide_by).amax(dim=0)
         for piece in pieces(boxes, len(priors[0]))
     ]
-    return torch.stack(largest).amax(dim=0) > assigner.ignore_iof_thr
+    return torch.stack(largest).amax(dim=0) > threshold
 
 
 def _matches(

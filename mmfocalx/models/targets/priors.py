@@ -2,17 +2,48 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmdet.models.task_modules.prior_generators import anchor_inside_flags
-from mmdet.structures.bbox import cat_boxes, get_box_tensor
+from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 
 from mmfocalx.errors import wrong
 
 from .boxes import columns_and_area
-from .max_iou import OUTSIDE
+
+OUTSIDE = -3.0
+
+
+class Anchors(NamedTuple):
+    """The A anchors of all levels of an image.
+
+    Attributes:
+        boxes: (A, 4), xyxy.
+        columns: the columns of the boxes and their areas, (A,) each.
+        sizes: how many there are of each level.
+    """
+
+    boxes: Tensor
+    columns: tuple[Tensor, ...]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, boxes: Tensor, sizes: Sequence[int]) -> Anchors:
+        return cls(boxes, columns_and_area(boxes), tuple(sizes))
+
+
+class Outside(NamedTuple):
+    """Which anchors take no part in an image.
+
+    Attributes:
+        penalty: (A,) OUTSIDE where one takes no part, else 0.
+        inside: per level, the indices within the level of those that take part.
+    """
+
+    penalty: Tensor
+    inside: tuple[Tensor, ...]
 
 
 class Kept:
@@ -52,19 +83,17 @@ class KeptPriors:
         self._outside = Kept(shapes)
         self._generator: Any = None
 
-    def priors(
-        self, generator: Any, sizes: Sequence[torch.Size], device: torch.device
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The anchors of all levels, (A, 4), and their columns and areas, (A,) each."""
+    def priors(self, generator: Any, sizes: Sequence[torch.Size], device: torch.device) -> Anchors:
+        """The anchors of feature maps of some sizes."""
         if generator is not self._generator:
             self.__init__(self._priors.limit, self._outside.limit)  # type: ignore[misc]
             self._generator = generator
 
-        def make() -> tuple[Tensor, tuple[Tensor, ...]]:
-            boxes = to(self._on_host(sizes), device)
-            return boxes, columns_and_area(boxes)
+        def make() -> Anchors:
+            levels = self._on_host(sizes)
+            return Anchors.of(to(torch.cat(levels), device), [len(level) for level in levels])
 
-        made: tuple[Tensor, tuple[Tensor, ...]] = self._priors.get((*sizes, device), make)
+        made: Anchors = self._priors.get((*sizes, device), make)
         return made
 
     def outside(
@@ -73,8 +102,8 @@ class KeptPriors:
         device: torch.device,
         meta: dict[str, Any],
         allowed_border: float,
-    ) -> Tensor | None:
-        """(A,) OUTSIDE for the anchors outside an image, else 0; None if none is outside.
+    ) -> Outside | None:
+        """The anchors outside an image; None if none is.
 
         Raises:
             ValueError: if all are.
@@ -83,23 +112,22 @@ class KeptPriors:
         img_shape = tuple(meta['img_shape'][:2])
         pad_shape = tuple(meta['pad_shape'][:2])
 
-        def make() -> Tensor | None:
-            priors = self._on_host(sizes) if bordered else None
-            valid = torch.cat(self._generator.valid_flags(sizes, pad_shape, 'cpu'))
-            return penalty(anchor_inside_flags(priors, valid, img_shape, allowed_border), device)
+        def make() -> Outside | None:
+            priors = torch.cat(self._on_host(sizes)) if bordered else None
+            valid = self._generator.valid_flags(sizes, pad_shape, 'cpu')
+            inside = anchor_inside_flags(priors, torch.cat(valid), img_shape, allowed_border)
+            return outside_of(inside, [len(level) for level in valid], device)
 
         key = (*sizes, device, pad_shape, bordered and (img_shape, allowed_border))
-        kept: Tensor | None = self._outside.get(key, make)
+        kept: Outside | None = self._outside.get(key, make)
         return kept
 
-    def _on_host(self, sizes: Sequence[torch.Size]) -> Tensor:
-        levels = self._generator.grid_priors(sizes, device='cpu')
-        boxes: Tensor = get_box_tensor(cat_boxes(levels))
-        return boxes
+    def _on_host(self, sizes: Sequence[torch.Size]) -> list[Tensor]:
+        return [get_box_tensor(level) for level in self._generator.grid_priors(sizes, device='cpu')]
 
 
-def penalty(inside: Tensor, device: torch.device) -> Tensor | None:
-    """(A,) OUTSIDE where a flag is False, else 0; None if all are True. Reads the flags.
+def outside_of(inside: Tensor, sizes: Sequence[int], device: torch.device) -> Outside | None:
+    """The anchors whose flag, (A,), is False; None if all are True. Reads the flags.
 
     Raises:
         ValueError: if none is True.
@@ -113,7 +141,10 @@ def penalty(inside: Tensor, device: torch.device) -> Tensor | None:
             'one that leaves none',
             hint='Check the sizes of images and anchors, or set it to -1.',
         )
-    return to(torch.where(inside, 0.0, OUTSIDE), device)
+    return Outside(
+        to(torch.where(inside, 0.0, OUTSIDE), device),
+        tuple(to(level.nonzero()[:, 0], device) for level in inside.split(list(sizes))),
+    )
 
 
 def to(tensor: Tensor, device: torch.device) -> Tensor:
