@@ -4,6 +4,7 @@ from mmfocalx import compat
 
 compat.require('mmdet')
 
+from .backbones import EfficientNetLite  # noqa: E402
 from .dense_heads import FCOSHeadX, RetinaHeadX  # noqa: E402
 
-__all__ = ['FCOSHeadX', 'RetinaHeadX']
+__all__ = ['EfficientNetLite', 'FCOSHeadX', 'RetinaHeadX']
