@@ -29,7 +29,7 @@ from helpers.small_heads import (
     gradients,
     losses_of,
 )
-from mmfocalx.models.targets import Positives
+from mmfocalx.models.targets import Owners, Positives
 
 
 @pytest.fixture(autouse=True)
@@ -99,8 +99,8 @@ def rows_by_hand(kind, head, features):
                     w, h = w * math.exp(dw * 0.2), h * math.exp(dh * 0.2)
                     rows.append((image, (x - w / 2, y - h / 2, x + w / 2, y + h / 2)))
         return rows
-    for level, stride in zip(deltas, STRIDES, strict=True):
-        for image in range(len(METAS)):
+    for image in range(len(METAS)):
+        for level, stride in zip(deltas, STRIDES, strict=True):
             for i in range(level.shape[2]):
                 for j in range(level.shape[3]):
                     x, y = (j + 0.5) * stride, (i + 0.5) * stride
@@ -183,7 +183,11 @@ def test_overlaps_of_large_boxes_in_half_precision(dtype):
     head = build('RetinaHeadX', loss_cls=VARIFOCAL)
     boxes = torch.tensor([[300.0, 300.0, 900.0, 900.0], [0.0, 0.0, 1e4, 1e4]], dtype=dtype)
     (labels, scores), total = head.cls_target(
-        torch.tensor([0, 3, 1]), Positives.of(torch.tensor([True, False, True])), boxes, boxes
+        torch.tensor([0, 3, 1]),
+        Positives.of(torch.tensor([True, False, True])),
+        boxes,
+        boxes,
+        Owners(torch.tensor([1, 1]), (1,)),
     )
     assert scores.tolist() == [1, 0, 1]
     assert total == 2

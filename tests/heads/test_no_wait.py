@@ -78,6 +78,15 @@ def test_no_value_is_read(kind, loss):
         sum(got.values()).backward(retain_graph=True)
 
 
+@pytest.mark.parametrize('scale', ['image', 'object'])
+@pytest.mark.parametrize('kind', ['RetinaHeadX', 'FCOSHeadX'])
+def test_no_scale_and_no_balance_reads_a_value(kind, scale):
+    settings = dict(quality_scale=scale, box_balance='self')
+    head = build(kind, loss_cls=config_of('VarifocalLossX'), **settings)
+    for counts in ((4, 1), (0, 3), (0, 0)):
+        losses_on_meta(head, counts)
+
+
 @pytest.mark.parametrize(
     'box_loss',
     ['L1Loss', 'SmoothL1Loss', 'BalancedL1Loss', 'MSELoss', 'IoULoss', 'GIoULoss', 'DIoULoss',

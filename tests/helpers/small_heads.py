@@ -102,8 +102,8 @@ def losses_of(head, features, instances):
     return {k: sum(v) if isinstance(v, list) else v for k, v in raw.items()}
 
 
-def gradients(head, loss):
-    return torch.autograd.grad(loss, list(head.parameters()), allow_unused=True)
+def gradients(head, loss, **kwargs):
+    return torch.autograd.grad(loss, list(head.parameters()), allow_unused=True, **kwargs)
 
 
 class Recorder(torch.nn.Module):

@@ -14,6 +14,7 @@ from mmfocalx.losses.checks import check_bool
 from ..targets import (
     BatchedTargetsHead,
     Kept,
+    Owners,
     Points,
     Positives,
     overridden,
@@ -21,7 +22,7 @@ from ..targets import (
     uncovered_boxes,
 )
 from .box_loss import box_loss
-from .quality import QualityAwareHead
+from .quality import Losses, QualityAwareHead
 
 MIN_CENTERNESS_SUM = 1e-6
 KEPT_SIZES = 8
@@ -77,14 +78,10 @@ class FCOSHeadX(BatchedTargetsHead, QualityAwareHead, FCOSHead):
         """
         if not self.takes_batch(batch_gt_instances):
             return super().get_targets(points, batch_gt_instances)
-        return self._at_once(self._points(points), batch_gt_instances, [len(p) for p in points])
-
-    def _at_once(
-        self, points: Points, objects: InstanceList, sizes: list[int]
-    ) -> tuple[list[Tensor], list[Tensor]]:
+        targets = point_targets(self._points(points), batch_gt_instances, self.num_classes)
+        sizes = [len(level) for level in points]
         labels, distances = (
-            [level.flatten(0, 1) for level in targets.split(sizes, dim=1)]
-            for targets in point_targets(points, objects, self.num_classes)
+            [level.flatten(0, 1) for level in values.split(sizes, dim=1)] for values in targets[:2]
         )
         if self.norm_on_bbox:
             distances = [
@@ -106,7 +103,7 @@ class FCOSHeadX(BatchedTargetsHead, QualityAwareHead, FCOSHead):
 
     def loss_by_feat(
         self, cls_scores: list[Tensor], bbox_preds: list[Tensor], *args: Any, **kwargs: Any
-    ) -> dict[str, Tensor]:
+    ) -> Losses:
         """The losses of a batch.
 
         Args:
@@ -129,7 +126,7 @@ class FCOSHeadX(BatchedTargetsHead, QualityAwareHead, FCOSHead):
         batch_gt_instances: InstanceList,
         batch_img_metas: list[dict[str, Any]],
         batch_gt_instances_ignore: OptInstanceList = None,
-    ) -> dict[str, Tensor]:
+    ) -> Losses:
         batched = self.takes_batch(batch_gt_instances)
         if (
             not batched
@@ -137,35 +134,55 @@ class FCOSHeadX(BatchedTargetsHead, QualityAwareHead, FCOSHead):
             and self.normalizer == 'num_pos'
             and centernesses is not None
         ):
-            return super().loss_by_feat(
-                cls_scores,
-                bbox_preds,
-                centernesses,
-                batch_gt_instances,
-                batch_img_metas,
-                batch_gt_instances_ignore,
+            return self.balanced(
+                super().loss_by_feat(
+                    cls_scores,
+                    bbox_preds,
+                    centernesses,
+                    batch_gt_instances,
+                    batch_img_metas,
+                    batch_gt_instances_ignore,
+                )
             )
         levels, points = self._kept_levels(cls_scores, bbox_preds[0])
         if batched:
-            sizes = [len(level) for level in levels]
-            all_levels = self._at_once(points, batch_gt_instances, sizes)
+            labels, target_distances, numbers = (
+                values.flatten(0, 1)
+                for values in point_targets(points, batch_gt_instances, self.num_classes)
+            )
+            if self.norm_on_bbox:
+                strides = torch.cat(
+                    [
+                        level.new_full((len(level), 1), stride)
+                        for level, stride in zip(levels, self.strides, strict=True)
+                    ]
+                )
+                target_distances = (target_distances.view(-1, len(strides), 4) / strides).flatten(
+                    0, 1
+                )
+            positives = Positives.of(numbers > 0)
+            owners = Owners.of(numbers[positives.rows], batch_gt_instances)
         else:
-            all_levels = self.get_targets(levels, batch_gt_instances)
-        labels, target_distances = (torch.cat(targets) for targets in all_levels)
-        positives = Positives.of((labels >= 0) & (labels < self.num_classes))
+            images = len(batch_gt_instances)
+            labels, target_distances = (
+                torch.cat([level.unflatten(0, (images, -1)) for level in values], dim=1).flatten(
+                    0, 1
+                )
+                for values in self.get_targets(levels, self.told_apart(batch_gt_instances))
+            )
+            labels, positives, owners = self.owners_of(labels, batch_gt_instances)
         num_pos = reduce_mean(positives.count).clamp(min=1)
 
-        locations = torch.cat([level.repeat(len(cls_scores[0]), 1) for level in levels])
-        locations = locations[positives.rows]
+        locations = torch.cat(levels).repeat(len(cls_scores[0]), 1)[positives.rows]
         distances = positives.only(_flatten(bbox_preds)[positives.rows], 1)
         target_distances = positives.only(target_distances[positives.rows], 1)
         boxes, target_boxes = (
             get_box_tensor(self.bbox_coder.decode(locations, each))
             for each in (distances, target_distances)
         )
-        target, score_sum = self.cls_target(labels, positives, boxes, target_boxes)
+        target, score_sum = self.cls_target(labels, positives, boxes, target_boxes, owners)
         scores = _flatten(cls_scores)
-        losses = dict(
+        losses: Losses = dict(
             loss_cls=self.loss_cls(
                 scores, target, avg_factor=self.cls_avg_factor(num_pos, score_sum)
             )
@@ -185,7 +202,7 @@ class FCOSHeadX(BatchedTargetsHead, QualityAwareHead, FCOSHead):
                 positives.weight,
                 avg_factor=num_pos,
             )
-        return losses
+        return self.balanced(losses)
 
     def _kept_levels(self, cls_scores: list[Tensor], like: Tensor) -> tuple[list[Tensor], Points]:
         """Per level the (P, 2) locations, and all of them with what their levels share."""
@@ -200,5 +217,5 @@ class FCOSHeadX(BatchedTargetsHead, QualityAwareHead, FCOSHead):
 
 
 def _flatten(levels: list[Tensor]) -> Tensor:
-    """(B, channels, H, W) per level to (locations, channels), images within levels."""
-    return torch.cat([level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]) for level in levels])
+    """(B, channels, H, W) per level to (B * locations of all levels, channels)."""
+    return torch.cat([level.flatten(2).mT for level in levels], dim=1).flatten(0, 1)

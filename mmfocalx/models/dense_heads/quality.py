@@ -6,15 +6,17 @@ from typing import Any
 
 import torch
 from mmdet.models.losses import QualityFocalLoss
-from mmdet.utils import reduce_mean
+from mmdet.utils import InstanceList, reduce_mean
 from torch import Tensor
 
 from mmfocalx.losses import DenseClsLoss, FocalDiceLossX
 from mmfocalx.losses.checks import check_choice, wrong
 
-from ..targets import Positives, aligned_overlaps
+from ..targets import Owners, Positives, aligned_overlaps, labels_by_number, numbered
 
 MIN_QUALITY = 1e-6
+BOX_LOSSES = ('loss_bbox', 'loss_iou')
+Losses = dict[str, Tensor | list[Tensor]]
 
 
 class QualityAwareHead:
@@ -30,13 +32,30 @@ class QualityAwareHead:
         normalizer: what divides the classification loss: 'num_pos', the number of positives,
             or 'score_sum', the sum of their scores (Feng et al. 2021,
             https://arxiv.org/abs/2108.07755, section 3.2); a mean over all ranks.
+        quality_scale: what the qualities are divided by: 'none'; 'image', the largest of the
+            image, so that its best prediction gets 1 (Liu et al. 2023,
+            https://arxiv.org/abs/2304.04742); or 'object', the largest of the predictions that
+            are assigned to the same annotated object, so that the best of each object gets 1
+            (near the normalization of Feng et al. 2021, section 3.2).
+        box_balance: 'none', or 'self': the box losses are multiplied by the value of the
+            classification loss divided by that of their sum, without a gradient, as in Rank &
+            Sort loss (Oksuz et al. 2021, https://arxiv.org/abs/2107.11669, figure 3c). Then
+            their weight has no effect. Where the factor would not be finite and above 0 it is
+            1, so that a loss that is not a number shows. Each rank of a distributed training
+            balances its own losses. The paper's heads also weigh the box loss of a prediction by
+            its largest class score; here it keeps the head's own weights.
         kwargs: keyword arguments of mmdet's head.
 
     Raises:
-        ValueError: for an unknown ``quality`` or ``normalizer``, a ``loss_cls`` without
+        ValueError: for an unknown ``quality``, ``normalizer``, ``quality_scale`` or
+            ``box_balance``, a scale for the quality 'none', a ``loss_cls`` without
             ``use_sigmoid``, or one that does not suit the head: of probabilities, of masks,
             for another number of classes, or one that cannot take a quality.
     """
+
+    num_classes: int
+    cls_out_channels: int
+    loss_cls: Any
 
     def __init__(
         self,
@@ -44,10 +63,16 @@ class QualityAwareHead:
         loss_cls: dict[str, Any] | None = None,
         quality: str = 'iou',
         normalizer: str = 'num_pos',
+        quality_scale: str = 'none',
+        box_balance: str = 'none',
         **kwargs: Any,
     ) -> None:
         check_choice('quality', quality, ('iou', 'giou', 'none'))
         check_choice('normalizer', normalizer, ('num_pos', 'score_sum'))
+        check_choice('quality_scale', quality_scale, ('none', 'image', 'object'))
+        check_choice('box_balance', box_balance, ('none', 'self'))
+        if quality == 'none' and quality_scale != 'none':
+            wrong('quality_scale', "'none' with quality='none', which has no scale", quality_scale)
         if loss_cls is None or 'use_sigmoid' not in loss_cls:
             wrong(
                 'loss_cls',
@@ -58,8 +83,10 @@ class QualityAwareHead:
         super().__init__(*args, loss_cls=loss_cls, **kwargs)  # type: ignore[call-arg]
         self.quality = quality
         self.normalizer = normalizer
-        _check_loss(self.loss_cls, loss_cls, self.cls_out_channels)  # type: ignore[attr-defined]
-        if quality != 'none' and not _takes_quality(self.loss_cls):  # type: ignore[attr-defined]
+        self.quality_scale = quality_scale
+        self.box_balance = box_balance
+        _check_loss(self.loss_cls, loss_cls, self.cls_out_channels)
+        if quality != 'none' and not _takes_quality(self.loss_cls):
             wrong(
                 'loss_cls',
                 f'a sigmoid loss that takes (labels, quality) with quality={quality!r}; '
@@ -67,8 +94,27 @@ class QualityAwareHead:
                 loss_cls,
             )
 
+    def told_apart(self, objects: InstanceList) -> InstanceList:
+        """What to compute targets of, where those of mmdet tell labels, but not objects."""
+        return numbered(objects, self.num_classes) if self.quality_scale == 'object' else objects
+
+    def owners_of(self, labels: Tensor, objects: InstanceList) -> tuple[Tensor, Positives, Owners]:
+        """Labels, positives and their objects, given (N,) labels from ``told_apart(objects)``."""
+        if self.quality_scale != 'object':
+            positives = Positives.of((labels >= 0) & (labels < self.num_classes))
+            return labels, positives, Owners.of(torch.zeros_like(labels[positives.rows]), objects)
+        numbers = labels - self.num_classes
+        positives = Positives.of(numbers > 0)
+        labels = labels_by_number(objects, self.num_classes)[numbers]
+        return labels, positives, Owners.of(numbers[positives.rows], objects)
+
     def cls_target(
-        self, labels: Tensor, positives: Positives, boxes: Tensor | None, target_boxes: Tensor
+        self,
+        labels: Tensor,
+        positives: Positives,
+        boxes: Tensor | None,
+        target_boxes: Tensor,
+        owners: Owners,
     ) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
         """The target of the classification loss and the sum of its scores.
 
@@ -76,10 +122,11 @@ class QualityAwareHead:
         it is the box loss that shows that the training has diverged.
 
         Args:
-            labels: (N,) labels, background included.
+            labels: (N,) labels, background included, image after image.
             positives: which of them are positive, R rows of them at hand.
             boxes: (R, 4) predicted boxes of the rows at hand, xyxy; None with quality 'none'.
             target_boxes: (R, 4) their target boxes, xyxy.
+            owners: which objects they belong to.
         """
         if self.quality == 'none' or boxes is None:
             return labels, positives.count
@@ -87,6 +134,8 @@ class QualityAwareHead:
         if self.quality == 'giou':
             overlaps = (overlaps + 1) / 2
         overlaps = overlaps.nan_to_num(nan=MIN_QUALITY).clamp(min=MIN_QUALITY, max=1)
+        if self.quality_scale != 'none':
+            overlaps = overlaps / owners.largest(overlaps, positives, within=self.quality_scale)
         scores = positives.spread(overlaps)
         return (labels, scores), scores.sum()
 
@@ -100,6 +149,28 @@ class QualityAwareHead:
         if self.normalizer == 'num_pos':
             return num_pos
         return reduce_mean(score_sum).clamp(min=1)
+
+    def balanced(self, losses: Losses) -> Losses:
+        """The losses of a head with its box losses balanced, as ``box_balance`` says."""
+        if self.box_balance == 'none':
+            return losses
+        of_boxes = [name for name in BOX_LOSSES if name in losses]
+        loss_cls = _total(losses['loss_cls'])
+        loss_box = sum((_total(losses[name]) for name in of_boxes), torch.zeros_like(loss_cls))
+        ratio = (loss_cls / loss_box).detach()
+        factor = torch.where(ratio.isfinite() & (ratio > 0), ratio, 1)
+        return {
+            name: _times(factor, value) if name in of_boxes else value
+            for name, value in losses.items()
+        }
+
+
+def _total(loss: Tensor | list[Tensor]) -> Tensor:
+    return loss if isinstance(loss, Tensor) else torch.stack(loss).sum()
+
+
+def _times(factor: Tensor, loss: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    return factor * loss if isinstance(loss, Tensor) else [factor * level for level in loss]
 
 
 def _check_loss(loss: torch.nn.Module, config: dict[str, Any], channels: int) -> None:

@@ -19,6 +19,7 @@ from ..targets import (
     AnchorTargets,
     BatchedTargetsHead,
     KeptPriors,
+    Owners,
     Positives,
     anchor_targets,
     decode_deltas,
@@ -29,11 +30,10 @@ from ..targets import (
     uncovered_boxes,
 )
 from .box_loss import box_loss
-from .quality import QualityAwareHead
+from .quality import Losses, QualityAwareHead
 
 BACKGROUND_PRIOR = 0.99
 Sizes = list[torch.Size]
-Losses = dict[str, Tensor | list[Tensor]]
 
 
 class _Targets(NamedTuple):
@@ -46,6 +46,7 @@ class _Targets(NamedTuple):
     boxes: Tensor  # (R, 4)
     deltas: Tensor  # (R, 4)
     box_weights: Tensor  # (R, 4)
+    owners: Owners
     num_pos: float | Tensor
 
 
@@ -149,11 +150,11 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
         if self.takes_batch(batch_gt_instances):
             targets = self._batched_targets(sizes, cls_scores[0].device, *batch)
         elif self.quality == 'none' and self.normalizer == 'num_pos':
-            return super().loss_by_feat(cls_scores, bbox_preds, *batch)
+            return self.balanced(super().loss_by_feat(cls_scores, bbox_preds, *batch))
         else:
             targets = self._targets_image_by_image(sizes, cls_scores[0].device, *batch)
         deltas = _flatten(bbox_preds, self.bbox_coder.encode_size)
-        return self._losses(cls_scores, deltas, targets)
+        return self.balanced(self._losses(cls_scores, deltas, targets))
 
     def _losses(self, cls_scores: list[Tensor], deltas: Tensor, targets: _Targets) -> Losses:
         positives, num_pos = targets.positives, targets.num_pos
@@ -164,7 +165,9 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
             boxes = pred.detach()
         elif self.quality != 'none':
             boxes = self._decode(targets.priors, pred.detach().float())
-        target, score_sum = self.cls_target(targets.labels, positives, boxes, targets.boxes)
+        target, score_sum = self.cls_target(
+            targets.labels, positives, boxes, targets.boxes, targets.owners
+        )
         avg_factor = self.cls_avg_factor(num_pos, score_sum)
         loss_cls = self._loss_cls(cls_scores, target, targets.label_weights, avg_factor)
         loss_bbox = box_loss(
@@ -215,9 +218,11 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
         deltas = found.boxes
         if not self.reg_decoded_bbox:
             deltas = encode_deltas(at_hand, found.boxes, self.bbox_coder)
-        labels, label_weights, positives, boxes, num_pos = found
+        labels, label_weights, positives, boxes, owners, num_pos = found
         weights = positives.weight[:, None].expand(-1, 4)
-        return _Targets(labels, label_weights, positives, at_hand, boxes, deltas, weights, num_pos)
+        return _Targets(
+            labels, label_weights, positives, at_hand, boxes, deltas, weights, owners, num_pos
+        )
 
     def _targets_image_by_image(
         self,
@@ -228,17 +233,21 @@ class RetinaHeadX(BatchedTargetsHead, QualityAwareHead, RetinaHead):
         ignored: OptInstanceList,
     ) -> _Targets:
         anchors, valid_flags = self.get_anchors(sizes, metas, device=device)
-        *levels, num_pos = self.get_targets(anchors, valid_flags, objects, metas, ignored)
+        *levels, num_pos = self.get_targets(
+            anchors, valid_flags, self.told_apart(objects), metas, ignored
+        )
         labels, label_weights, box_targets, box_weights = (
             torch.cat(level, dim=1).flatten(0, 1) for level in levels
         )
-        positives = Positives.of((labels >= 0) & (labels < self.num_classes))
+        labels, positives, owners = self.owners_of(labels, objects)
         priors = cat_boxes([cat_boxes(image) for image in anchors])[positives.rows]
         deltas = boxes = box_targets[positives.rows]
         if not self.reg_decoded_bbox:
             boxes = self._decode(priors, deltas)
         weights = box_weights[positives.rows]
-        return _Targets(labels, label_weights, positives, priors, boxes, deltas, weights, num_pos)
+        return _Targets(
+            labels, label_weights, positives, priors, boxes, deltas, weights, owners, num_pos
+        )
 
     def _at_once(
         self,

@@ -8,6 +8,7 @@ from .coverage import (
     uncovered_anchor_settings,
     uncovered_boxes,
 )
+from .owners import Owners, labels_by_number, numbered
 from .point_targets import Points, point_targets
 from .positives import Positives
 from .priors import Kept, KeptPriors, penalty
@@ -17,12 +18,15 @@ __all__ = [
     'BatchedTargetsHead',
     'Kept',
     'KeptPriors',
+    'Owners',
     'Points',
     'Positives',
     'aligned_overlaps',
     'anchor_targets',
     'decode_deltas',
     'encode_deltas',
+    'labels_by_number',
+    'numbered',
     'overridden',
     'penalty',
     'point_targets',

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .boxes import columns_and_area
 from .max_iou import assign
+from .owners import Owners, labels_by_number
 from .positives import Positives
 
 
@@ -22,6 +23,7 @@ class AnchorTargets(NamedTuple):
         label_weights: (N,), 0 for anchors to leave out.
         positives: which anchors have an object.
         boxes: (R, 4) boxes of the objects of the rows at hand, xyxy.
+        owners: which object each row at hand belongs to.
         num_pos: 0-d, the number of positives, of each image at least 1, as mmdet counts.
     """
 
@@ -29,6 +31,7 @@ class AnchorTargets(NamedTuple):
     label_weights: Tensor
     positives: Positives
     boxes: Tensor
+    owners: Owners
     num_pos: Tensor
 
 
@@ -68,13 +71,12 @@ def anchor_targets(
     object_of_row = of_anchor.flatten()[positives.rows].clamp(min=0).long()
     nothing = boxes[0].new_zeros(1, 4)
     box_of_row = torch.cat([nothing, *boxes])[object_of_row]
-    background = objects[0].labels.new_full((1,), num_classes)
-    all_labels = torch.cat([background, *(image.labels for image in objects)])
     labels = torch.full_like(positives.mask, num_classes, dtype=torch.long)
-    labels[positives.rows] = all_labels[object_of_row].long()
+    labels[positives.rows] = labels_by_number(objects, num_classes)[object_of_row].long()
     label_weights = (of_anchor >= 0).flatten().float()
     if pos_weight > 0:
         weights_at_hand = label_weights[positives.rows]
         label_weights[positives.rows] = torch.where(positives.at_hand, pos_weight, weights_at_hand)
     num_pos = is_positive.sum(dim=1).clamp(min=1).sum(dtype=torch.float)
-    return AnchorTargets(labels, label_weights, positives, box_of_row, num_pos)
+    owners = Owners.of(object_of_row, objects)
+    return AnchorTargets(labels, label_weights, positives, box_of_row, owners, num_pos)

@@ -9,6 +9,7 @@ from mmdet.utils import InstanceList
 from torch import Tensor
 
 from .max_iou import pieces
+from .owners import labels_by_number
 
 INF = 1e8
 
@@ -53,24 +54,35 @@ class Points(NamedTuple):
         return cls(x, y, nearest, farthest, reach)
 
 
-def point_targets(points: Points, objects: InstanceList, num_classes: int) -> tuple[Tensor, Tensor]:
+class PointTargets(NamedTuple):
+    """Targets of the P locations of each of B images.
+
+    Attributes:
+        labels: (B, P), ``num_classes`` for background.
+        distances: (B, P, 4) to left, top, right and bottom, pixels; those of the background are
+            to an object, too.
+        numbers: (B, P) numbers of the objects, from 1 over all images; 0 for background.
+    """
+
+    labels: Tensor
+    distances: Tensor
+    numbers: Tensor
+
+
+def point_targets(points: Points, objects: InstanceList, num_classes: int) -> PointTargets:
     """The targets of a batch, equal to those of mmdet's ``FCOSHead`` before ``norm_on_bbox``.
 
     Args:
         points: the locations, the same for all images.
         objects: per image, ``bboxes``, (G, 4) xyxy, and ``labels``.
         num_classes: label of the background.
-
-    Returns:
-        (B, P) labels and (B, P, 4) distances to left, top, right and bottom. The distances of
-        the background are those to an object, too.
     """
-    labels, distances = [], []
+    distances, numbers, first_number = [], [], 1
     for image in objects:
         boxes = image.bboxes
         if not len(boxes):
-            labels.append(image.labels.new_full((len(points.x),), num_classes))
             distances.append(boxes.new_zeros(len(points.x), 4))
+            numbers.append(torch.zeros_like(points.x, dtype=torch.long))
             continue
         area, at = _smallest(points, boxes)
         left, top, right, bottom = boxes[at].unbind(1)
@@ -79,8 +91,11 @@ def point_targets(points: Points, objects: InstanceList, num_classes: int) -> tu
                 (points.x - left, points.y - top, right - points.x, bottom - points.y), dim=1
             )
         )
-        labels.append(torch.where(area == INF, num_classes, image.labels[at]))
-    return torch.stack(labels), torch.stack(distances)
+        numbers.append(torch.where(area == INF, 0, at + first_number))
+        first_number += len(boxes)
+    number = torch.stack(numbers)
+    labels = labels_by_number(objects, num_classes)[number]
+    return PointTargets(labels, torch.stack(distances), number)
 
 
 def _smallest(points: Points, boxes: Tensor) -> tuple[Tensor, Tensor]:
