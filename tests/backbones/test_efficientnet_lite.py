@@ -210,6 +210,15 @@ def test_activations_checkpointed_give_the_same_gradient() -> None:
         torch.testing.assert_close(a, b)
 
 
+def test_channels_last_is_the_layout_and_no_more() -> None:
+    x = images(64, 64, 2)
+    plain, last = (initialized(channels_last=c, norm_eval=True) for c in (False, True))
+    for a, b in zip(plain.train()(x), last.train()(x), strict=True):
+        assert a.is_contiguous() and b.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    assert all(p.is_contiguous() for p in last.parameters())  # what a checkpoint holds
+
+
 @pytest.mark.parametrize(
     ('settings', 'error', 'message'),
     [
@@ -223,6 +232,7 @@ def test_activations_checkpointed_give_the_same_gradient() -> None:
         (dict(frozen_stages=-1), ValueError, r'`frozen_stages`.*in \[0, 6\].*-1'),
         (dict(frozen_stages=5, out_indices=(3,)), ValueError, r'`frozen_stages`.*in \[0, 4\].*5'),
         (dict(frozen_stages=True), TypeError, r'`frozen_stages`.*True'),
+        (dict(channels_last='yes'), TypeError, r"`channels_last`.*'yes'"),
     ],
 )
 def test_wrong_arguments_are_named(

@@ -3,11 +3,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmdet.models.backbones import EfficientNet
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from mmfocalx.errors import check_integer, wrong
+from mmfocalx.errors import check_bool, check_integer, wrong
 
 from .lite0_weights import WeightsNotInstalledError
 
@@ -52,6 +53,8 @@ class EfficientNetLite(EfficientNet):
         drop_path_rate: the chance with which the last block is skipped in training; that of the
             blocks before it grows linearly from 0.
         with_cp: whether activations are computed again in the backward pass, to save memory.
+        channels_last: whether the features are laid out channels last, and with them those of
+            neck and head, which is faster on a CPU and changes results by rounding only.
         init_cfg: how the weights start; without it, as mmdet's ``EfficientNet``.
 
     Raises:
@@ -81,6 +84,7 @@ class EfficientNetLite(EfficientNet):
         norm_cfg: dict[str, Any] | None = None,
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
+        channels_last: bool = False,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> None:
         out_indices = _checked_stages(out_indices)
@@ -96,6 +100,7 @@ class EfficientNetLite(EfficientNet):
             with_cp=with_cp,
             **({} if init_cfg is None else dict(init_cfg=init_cfg)),
         )
+        self.channels_last = check_bool('channels_last', channels_last)
         self._missing: WeightsNotInstalledError | None = None
         self._freeze_stages()  # before a wrapper for several ranks asks what is trained
 
@@ -122,6 +127,8 @@ class EfficientNetLite(EfficientNet):
         """(B, 3, H, W) images in [-1, 1] to (B, width, H / stride, W / stride) of each stage."""
         if self._missing is not None:
             raise self._missing
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
         features: tuple[Tensor, ...] = super().forward(x)
         return features
 
