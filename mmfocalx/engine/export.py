@@ -7,7 +7,6 @@ decoded, and overlapping ones suppressed, by ``predict_by_feat`` of the head, as
 from __future__ import annotations
 
 import argparse
-import copy
 import inspect
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmdet.models.detectors import SingleStageDetector
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
@@ -34,7 +34,7 @@ class RawOutputs(nn.Module):
     """The tensors that the head of a detector gives: all levels of one kind, then of the next.
 
     Args:
-        detector: one-stage detector of mmdet, with a ``bbox_head``.
+        detector: one of mmdet's ``SingleStageDetector``.
 
     Raises:
         TypeError: if it is of another kind.
@@ -42,25 +42,16 @@ class RawOutputs(nn.Module):
 
     def __init__(self, detector: Any) -> None:
         super().__init__()
-        if getattr(detector, 'with_rpn', False) or not hasattr(detector, 'bbox_head'):
-            wrong('detector', 'a one-stage detector with a bbox_head', type(detector), TypeError)
+        if not isinstance(detector, SingleStageDetector):
+            wrong('detector', "one of mmdet's SingleStageDetector", type(detector), TypeError)
         self.backbone = detector.backbone
         self.neck = detector.neck if detector.with_neck else nn.Identity()
-        self.head = _without_losses(detector.bbox_head)
+        self.head = detector.bbox_head
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) normalized images to the (B, channels, h, w) outputs."""
         outputs = self.head(self.neck(self.backbone(images)))
         return tuple(level for kind in outputs for level in kind)
-
-
-def _without_losses(head: nn.Module) -> nn.Module:
-    """A head that shares the layers of another one, but has neither its losses nor their state."""
-    bare = copy.copy(head)
-    bare._modules = {
-        name: part for name, part in head.named_children() if not name.startswith('loss')
-    }
-    return bare
 
 
 def load_detector(config: Config, path: str | Path) -> Any:
@@ -103,7 +94,7 @@ def export(detector: Any, file: str | Path, size: tuple[int, int]) -> None:
         kinds = len(raw(images)) // _num_levels(detector)
     names = [*inspect.signature(detector.bbox_head.predict_by_feat).parameters][:kinds]
     levels = range(_num_levels(detector))
-    program = torch.onnx.export(
+    program: Any = torch.onnx.export(
         raw,
         (images,),
         input_names=[INPUT],
@@ -114,7 +105,7 @@ def export(detector: Any, file: str | Path, size: tuple[int, int]) -> None:
     )
     graph = program.model.graph
     for part in (program.model, graph, *graph):
-        part.metadata_props.clear()  # where in which file of this machine each operator comes from
+        part.metadata_props.clear()  # names of all buffers, source lines of each operator
     program.save(str(file))
 
 
@@ -131,7 +122,7 @@ def _require_packages() -> None:
 def open_session(file: str | Path) -> Any:
     """A session of onnxruntime on the CPU, with as many threads as PyTorch."""
     _require_packages()
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -20,6 +20,7 @@ from torch import Tensor
 
 pytest.importorskip('mmdet')
 
+from mmdet.models.detectors import DETR, TwoStageDetector
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 
@@ -223,10 +224,11 @@ def test_a_missing_package_is_named(
         exporting.export(build('retinanet'), tmp_path / 'a.onnx', (WIDTH, HEIGHT))
 
 
-def test_a_detector_of_two_stages_is_refused() -> None:
-    two_stages = type('TwoStages', (torch.nn.Module,), dict(with_rpn=True))()
-    with pytest.raises(TypeError, match=r'`detector`.*one-stage.*TwoStages'):
-        exporting.RawOutputs(two_stages)
+@pytest.mark.parametrize('base', [TwoStageDetector, DETR, torch.nn.Module])
+def test_a_detector_of_another_kind_is_refused(base: type) -> None:
+    detector = base.__new__(base)
+    with pytest.raises(TypeError, match=rf'`detector`.*SingleStageDetector.*{base.__name__}'):
+        exporting.RawOutputs(detector)
 
 
 @pytest.mark.parametrize(
