@@ -17,7 +17,7 @@ class Registered(NamedTuple):
 
 
 BUILT_ON_MMDET = (
-    Registered('mmfocalx.models', 'MODELS', ('FCOSHeadX', 'RetinaHeadX')),
+    Registered('mmfocalx.models', 'MODELS', ('EfficientNetLite', 'FCOSHeadX', 'RetinaHeadX')),
     Registered('mmfocalx.datasets.coco', 'DATASETS', ('CheckedCocoDataset',)),
 )
 BUILT_ON_HOTCOCO = (Registered('mmfocalx.evaluation', 'METRICS', ('ScoreQualityMetric',)),)

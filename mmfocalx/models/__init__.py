@@ -4,6 +4,7 @@ from mmfocalx import compat
 
 compat.require('mmdet')
 
+from .backbones import EfficientNetLite  # noqa: E402
 from .dense_heads import ATSSHeadX, FCOSHeadX, RetinaHeadX  # noqa: E402
 
-__all__ = ['ATSSHeadX', 'FCOSHeadX', 'RetinaHeadX']
+__all__ = ['ATSSHeadX', 'EfficientNetLite', 'FCOSHeadX', 'RetinaHeadX']

@@ -173,7 +173,8 @@ assert loss(torch.zeros(2, 3), torch.tensor([0, 3])).isfinite()
 import importlib, mmfocalx
 importlib.reload(mmfocalx)
 for registry, name in (
-    (MODELS, 'RetinaHeadX'), (MODELS, 'FCOSHeadX'), (DATASETS, 'CheckedCocoDataset')
+    (MODELS, 'RetinaHeadX'), (MODELS, 'FCOSHeadX'), (MODELS, 'EfficientNetLite'),
+    (DATASETS, 'CheckedCocoDataset'),
 ):
     try:
         registry.build(dict(type=name, num_classes=3))
@@ -201,9 +202,9 @@ def test_losses_work_without_mmdet_and_the_rest_says_why_when_built(
 ) -> None:
     done = make(Site(tmp_path / 'site')).run(USE_WITHOUT_MMDET)
     assert done.returncode == 0, done.stderr
-    for name in ('RetinaHeadX', 'FCOSHeadX', 'CheckedCocoDataset'):
+    for name in ('RetinaHeadX', 'FCOSHeadX', 'EfficientNetLite', 'CheckedCocoDataset'):
         assert f'{name} cannot be built: mmfocalx needs mmdet here, but:' in done.stdout
-    assert done.stdout.count(reason) == 3
+    assert done.stdout.count(reason) == 4
     assert done.stderr == ''
 
 

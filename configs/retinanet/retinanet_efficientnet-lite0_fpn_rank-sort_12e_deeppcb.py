@@ -1,0 +1,8 @@
+_base_ = 'retinanet_efficientnet-lite0_fpn_focal_12e_deeppcb.py'
+model = dict(
+    bbox_head=dict(
+        quality='iou',
+        box_balance='self',
+        loss_cls=dict(_delete_=True, type='RankSortLossX', use_sigmoid=True),
+    )
+)
