@@ -3,7 +3,7 @@
 The digits are the 1,797 scans that ship inside scikit-learn, so nothing is downloaded. The common
 class, ``other``, comes first, as background does in medical images; ``1:RATIO`` is the number of
 training images of a rare class to that of ``other``. A scan appears in one split only. ``val`` and
-``test`` keep all scans of every class, so that the recall of a rare class rests on 36 and 54.
+``test`` keep all their scans, so that the recall of a rare class rests on about 35 and 53 of them.
 
 Run ``python -m mmfocalx.datasets.imbalanced_digits --task binary --ratio 100`` to make a set.
 """
