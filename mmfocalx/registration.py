@@ -24,7 +24,7 @@ BUILT_ON_HOTCOCO = (Registered('mmfocalx.evaluation', 'METRICS', ('ScoreQualityM
 
 
 def register() -> None:
-    """Register losses, heads, datasets and metrics, and let MMEngine's checkpoints load safely.
+    """Register losses, models, datasets and metrics, and let MMEngine's checkpoints load safely.
 
     What cannot be imported here is registered as a placeholder that raises the reason when built.
 
@@ -34,6 +34,7 @@ def register() -> None:
     compat.require('mmengine')
     import_module('mmfocalx.losses')
     import_module('mmfocalx.engine')
+    import_module('mmfocalx.classification')
     _register(BUILT_ON_MMDET, compat.explain('mmdet'))
     _register(BUILT_ON_HOTCOCO, _explain_hotcoco())
 

@@ -28,7 +28,7 @@ FOLDER = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(
     path.relative_to(FOLDER).as_posix()
     for path in FOLDER.glob('*/*.py')
-    if path.parts[-2] != '_base_'
+    if path.parts[-2] not in ('_base_', 'classification')
 )
 SMALL = [name for name in NAMES if 'r18-w16' in name or 'efficientnet-lite0' in name]
 HEADS = {

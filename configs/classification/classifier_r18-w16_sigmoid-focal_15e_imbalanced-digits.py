@@ -1,0 +1,3 @@
+# One sigmoid for each class, as in detectors.
+_base_ = 'classifier_r18-w16_cross-entropy_15e_imbalanced-digits.py'
+model = dict(loss_cls=dict(_delete_=True, type='FocalLossX', use_sigmoid=True))

@@ -1,0 +1,4 @@
+_base_ = 'classifier_r18-w16_cross-entropy_15e_imbalanced-digits-binary.py'
+model = dict(
+    loss_cls=dict(_delete_=True, type='FocalLossX', use_sigmoid=False, gamma=2.0, alpha=None)
+)
