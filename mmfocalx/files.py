@@ -1,13 +1,17 @@
-"""Files that are whole at any moment, in UTF-8 whatever the locale."""
+"""Files that are whole at any moment, in UTF-8 whatever the locale, and known by their content."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
+
+MISSING = 'missing'
 
 
 def read_json(path: Path) -> Any:
@@ -49,3 +53,21 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON as a :func:`whole` file."""
     with whole(path, 'w') as file:
         json.dump(content, file, indent=1)
+
+
+def file_hash(path: Path) -> str:
+    """Hash of a file's content, 'missing' if there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return MISSING
+    return _hash_of_version(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=256)
+def _hash_of_version(path: Path, changed: int, size: int) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]

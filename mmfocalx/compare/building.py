@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfocalx.compare.annotations import contents, ground_truth
 from mmfocalx.compare.comparison import (
     AP_KINDS,
     QUALITY,
@@ -22,13 +21,14 @@ from mmfocalx.compare.comparison import (
     Variant,
 )
 from mmfocalx.compare.evaluation import Evaluation
-from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.identity import changes, now
 from mmfocalx.compare.intervals import Difference, over_images, over_seeds, spread_of
 from mmfocalx.compare.logs import training_curves
 from mmfocalx.compare.notes import notes_of
 from mmfocalx.compare.resolved_config import SplitData, annotation_files, split_data
 from mmfocalx.compare.runs import Run
+from mmfocalx.evaluation.annotations import contents, ground_truth
+from mmfocalx.reporting.gaps import Gaps
 
 LEVELS = {'mAP': slice(None), 'AP50': slice(0, 1), 'AP75': slice(5, 6)}
 """Where the IoU thresholds of a kind of AP are among the ten."""

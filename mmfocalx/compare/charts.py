@@ -9,19 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmfocalx.compare.chart_frame import (
-    draw,
-    line,
-    offset,
-    pooled,
-    row_height,
-    rows,
-    styled,
-)
+from mmfocalx.compare.chart_frame import offset, pooled, row_height, styled
 from mmfocalx.compare.comparison import Group
 from mmfocalx.compare.evaluation import TIDE_ERRORS
 from mmfocalx.compare.intervals import IOU_THRESHOLDS
 from mmfocalx.plotting import AXIS_GREY, GREY, log_scale, wrapped
+from mmfocalx.reporting.charts import draw, line, rows
 
 _LABEL_WIDTH = 30
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mmfocalx.compare.evaluation import Evaluation
-from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.intervals import Difference, Spread, spread_of
 from mmfocalx.compare.logs import Curves
 from mmfocalx.compare.runs import Outcome, Run
+from mmfocalx.reporting.gaps import Gaps
 
 NOTHING = spread_of(())
 AP_KINDS = ('mAP', 'AP50', 'AP75')

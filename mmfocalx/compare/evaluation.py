@@ -17,13 +17,13 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
-from mmfocalx.compare.annotations import ground_truth
-from mmfocalx.compare.identity import changes, file_hash, now
+from mmfocalx.compare.identity import changes, now
 from mmfocalx.compare.intervals import MATCH_LEVELS, image_weights, resampled_ap
 from mmfocalx.compare.runs import Outcome, Run
+from mmfocalx.evaluation.annotations import ground_truth
 from mmfocalx.evaluation.matching import ClassMatches, match
 from mmfocalx.evaluation.metric import score_quality
-from mmfocalx.files import whole
+from mmfocalx.files import file_hash, whole
 from mmfocalx.version import __version__
 
 REPLICATES = 1000

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 
 from mmfocalx.compare.comparison import AP_KINDS, NOTHING, QUALITY, Comparison, Group
-from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.intervals import Interval, Spread
+from mmfocalx.reporting.gaps import Gaps
+from mmfocalx.reporting.wording import duration, number, table
 
 SHOWN_QUALITY = ('spearman', 'LaECE0', 'D-ECE', 'oLRP')
 
@@ -141,38 +141,9 @@ def bounds(interval: Interval) -> str:
     return f'{number(interval.low)} to {number(interval.high)}'
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join(
-        '| ' + ' | '.join(cell.replace('|', '\\|').replace('\n', ' ') for cell in line) + ' |'
-        for line in lines
-    )
-
-
-def number(value: float, digits: int = 1) -> str:
-    """A rounded number, '–' for NaN and infinity; 0 has no sign."""
-    return f'{round(value, digits) + 0.0:.{digits}f}' if math.isfinite(value) else '–'
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, '–' for NaN and infinity."""
-    if not math.isfinite(value):
-        return '–'
-    return f'{round(value, digits) + 0.0:+.{digits}f}'.replace('-', '−')
-
-
 def spread(values: Spread, digits: int = 1) -> str:
     """'mean ± sd', without the sd where there is none; and of how many seeds if not of all."""
     text = number(values.mean, digits)
     if math.isfinite(values.sd):
         text += f' ± {number(values.sd, digits)}'
     return f'{text} ({values.used} of {values.given})' if 0 < values.used < values.given else text
-
-
-def duration(seconds: float) -> str:
-    """Minutes and seconds, '–' for NaN."""
-    if not math.isfinite(seconds):
-        return '–'
-    minutes, rest = divmod(round(seconds), 60)
-    return f'{minutes}:{rest:02d} min'

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmfocalx.compare.annotations import contents
 from mmfocalx.compare.comparison import Comparison, Group, Variant
-from mmfocalx.compare.identity import file_hash
 from mmfocalx.compare.resolved_config import annotation_files, config_hash
 from mmfocalx.compare.runs import Run
+from mmfocalx.evaluation.annotations import contents
+from mmfocalx.files import file_hash
 
 MOST_NAMES = 5
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from mmfocalx.compare.annotations import ground_truth
 from mmfocalx.compare.identity import checkpoints
 from mmfocalx.compare.resolved_config import annotation_files, split_data, training_length
 from mmfocalx.compare.runs import SPLITS, ChangedRunError, Outcome, Run
+from mmfocalx.evaluation.annotations import ground_truth
 
 DESCRIPTION = """Train and test several configs over several seeds, and report what differs.
 

@@ -11,12 +11,12 @@ from markupsafe import escape
 from mmfocalx.compare.building import build
 from mmfocalx.compare.comparison import Comparison, left_out
 from mmfocalx.compare.evaluation import Evaluation, judge
-from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.html import html_report
 from mmfocalx.compare.markdown import markdown_report
 from mmfocalx.compare.results import write_results
 from mmfocalx.compare.runs import Outcome, Run
 from mmfocalx.files import write_text
+from mmfocalx.reporting.gaps import Gaps
 
 
 class Report:
