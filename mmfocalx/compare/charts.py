@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,17 +13,9 @@ from mmfocalx.compare.comparison import Group
 from mmfocalx.compare.evaluation import TIDE_ERRORS
 from mmfocalx.compare.intervals import IOU_THRESHOLDS
 from mmfocalx.plotting import AXIS_GREY, GREY, log_scale, wrapped
-from mmfocalx.reporting.charts import draw, line, rows
+from mmfocalx.reporting.charts import Chart, draw, line, rows
 
 _LABEL_WIDTH = 30
-
-
-class Chart(NamedTuple):
-    """A chart: its title, how to read it, and what draws it of a group as a data URI."""
-
-    title: str
-    explanation: str
-    draw: Callable[[Group], str]
 
 
 def charts_of(group: Group) -> Iterator[Chart]:
@@ -61,7 +52,7 @@ def charts_of(group: Group) -> Iterator[Chart]:
         yield Chart(
             f'Precision and recall, IoU {threshold}',
             'Mean over classes and seeds.',
-            lambda g, level=level, threshold=threshold: precision_chart(g, level, threshold),  # type: ignore[misc]
+            lambda g, level=level, threshold=threshold: precision_chart(g, level, threshold),
         )
     yield Chart(
         'Reliability',

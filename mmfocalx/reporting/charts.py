@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -15,6 +16,14 @@ from numpy.typing import ArrayLike
 from mmfocalx.plotting import GRID_GREY, STYLE, LineStyle
 
 WIDTH = 4.6
+
+
+class Chart(NamedTuple):
+    """A chart: its title, how to read it, and what draws it of a subject as a data URI."""
+
+    title: str
+    explanation: str
+    draw: Callable[[Any], str]
 
 
 def draw(plot: Callable[[Figure], None], height: float = 3.1) -> str:

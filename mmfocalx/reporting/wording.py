@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+MOST_NAMES = 5
+
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
@@ -33,3 +35,13 @@ def duration(seconds: float) -> str:
         return '–'
     minutes, rest = divmod(round(seconds), 60)
     return f'{minutes}:{rest:02d} min'
+
+
+def listed(names: Sequence[str]) -> str:
+    """'a, b and c', the first few of many."""
+    shown = list(names[:MOST_NAMES])
+    if len(names) > MOST_NAMES:
+        shown.append(f'{len(names) - MOST_NAMES} more')
+    if len(shown) < 2:
+        return ''.join(shown)
+    return f'{", ".join(shown[:-1])} and {shown[-1]}'
