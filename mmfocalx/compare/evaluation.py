@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from mmfocalx.compare.identity import changes, now
 from mmfocalx.compare.intervals import MATCH_LEVELS, image_weights, resampled_ap
 from mmfocalx.compare.runs import Outcome, Run
 from mmfocalx.evaluation.annotations import ground_truth
+from mmfocalx.evaluation.detection_files import detection_rows
 from mmfocalx.evaluation.matching import ClassMatches, match
 from mmfocalx.evaluation.metric import score_quality
 from mmfocalx.files import file_hash, whole
@@ -66,6 +68,11 @@ class Evaluation:
     quality: dict[str, float]
     draws: NDArray[np.float64]
 
+    def numbers(self) -> dict[str, Any]:
+        """The result with what its detections were found to be worth, too."""
+        found = {'ap': self.ap, 'class_ap': self.class_ap}
+        return {**self.result, **found, 'tide': self.tide, 'quality': self.quality}
+
     @property
     def ap(self) -> dict[str, float]:
         """MAP, AP50 and AP75, 0 to 1."""
@@ -109,10 +116,25 @@ def evaluate(outcome: Outcome) -> Evaluation:
     run, result = outcome.run, result_of(outcome)
     truth = ground_truth(result['annotations'])
     found = json.loads((run.result_file.parent / result['predictions']).read_text(encoding='utf-8'))
-    detections = np.array(
-        [(d['image_id'], *d['bbox'], d['score'], d['category_id']) for d in found], dtype=np.float64
-    ).reshape(-1, 7)
-    names = _tested_classes(truth, result)
+    return evaluated(run, result, truth, detection_rows(found), _tested_classes(truth, result))
+
+
+def evaluated(
+    run: Run,
+    result: dict[str, Any],
+    truth: COCO,
+    detections: NDArray[np.float64],
+    names: Mapping[int, str],
+) -> Evaluation:
+    """Judge detections.
+
+    Args:
+        run: What they are listed under.
+        result: What is known of them beside.
+        truth: The annotations.
+        detections: (N, 7) rows of image id, x, y, width, height, score, class id.
+        names: Ids and names of the classes to judge.
+    """
     evaluation = COCOeval(truth, truth.load_res(detections if len(detections) else []), 'bbox')
     params = evaluation.params
     params.cat_ids = list(names)
