@@ -42,8 +42,12 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help='weights of classes in the suggested alpha: by effective number of '
         'samples, by inverse frequency, or none (default: %(default)s)',
     )
-    parser.add_argument('--effective-beta', type=float, default=Wanted.effective_beta,
-                        help='of the effective number of samples (default: %(default)s)')  # fmt: skip
+    parser.add_argument(
+        '--effective-beta',
+        type=float,
+        default=Wanted.effective_beta,
+        help='of the effective number of samples (default: %(default)s)',
+    )
     parser.add_argument('--images', type=int, default=Wanted.most_images, metavar='N',
                         help='count foreground and background on this many images at most, drawn '
                         'at random (default: %(default)s)')  # fmt: skip
@@ -124,8 +128,8 @@ def as_text(study: DatasetStudy) -> str:
     parts.append(f'alpha {study.alpha:.4f} at gamma {study.gamma:g}: {rule}.')
     if study.balanced_alpha is not None and study.gamma:
         parts.append(f'alpha {study.balanced_alpha:.4f} at gamma 0: {RULES["inverse foreground"]}.')
-    parts.append(f'Alpha of a class, effective: {RULES["effective"]}; {RULES["odds"]}.')
-    parts.append(f'Alpha of a class, inverse: {RULES["inverse"]}.')
+    parts.append(f'Effective: {RULES["effective"]}. Inverse: {RULES["inverse"]}.')
+    parts.append(f'{RULES["odds"]}.')
     parts.append(f'Bias prior {study.prior:.4f}: {RULES["prior"]}.')
     parts.append(f'Learning rate {study.rate.value:.3g}: {study.rate.reason}.')
     parts += [f'Note: {note}' for note in study.notes]

@@ -143,7 +143,7 @@ def _head(config: Config) -> Any:
             'dense one-stage detectors, such as RetinaNet, FCOS or ATSS'
         )
     settings.update(train_cfg=model.get('train_cfg'), test_cfg=model.get('test_cfg'))
-    head = MODELS.build(settings)
+    head = _built(MODELS, settings, f'bbox_head of {config.filename}')
     for part, kind in (('loss_cls', nn.Module), ('prior_generator', object), ('in_channels', int)):
         if not isinstance(getattr(head, part, None), kind):
             raise ValueError(
@@ -170,10 +170,17 @@ def _dataset(config: Config, annotations: Path) -> Any:
     settings['pipeline'] = [
         blank_image if transform.get('type') == LOADER else transform for transform in pipeline
     ]
-    dataset = DATASETS.build(settings)
+    dataset = _built(DATASETS, settings, f'The training data set of {config.filename}')
     if not hasattr(dataset, 'cat_ids'):
         raise ValueError(f'The training data set of {config.filename} must be a CocoDataset')
     return dataset
+
+
+def _built(registry: Any, settings: Any, what: str) -> Any:
+    try:
+        return registry.build(settings)
+    except Exception as error:  # whatever its author asks for
+        raise ValueError(f'{what} cannot be built: {type(error).__name__}: {error}') from error
 
 
 def blank_image(results: dict[str, Any]) -> dict[str, Any]:

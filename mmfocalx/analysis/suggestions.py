@@ -24,7 +24,7 @@ RULES = {
     'n objects, mean 1 (Cui et al. 2019, arXiv 1901.05555, eq. 2 and section 4)',
     'inverse': 'weight of a class = 1 / its number of objects, mean 1 (Cui et al. 2019, arXiv '
     '1901.05555, the case β → 1)',
-    'odds': 'alpha of a class = a·w / (a·w + 1 − a) for its weight w and the scalar a: positives '
+    'odds': 'Alpha of a class = a·w / (a·w + 1 − a) for its weight w and the scalar a: positives '
     'against negatives weigh w times as much as with a (odds that are multiplied stay in [0, 1])',
     'prior': 'the share of ones among all targets, but not less than RetinaNet’s π = 0.01 '
     '(Lin et al. 2017, arXiv 1708.02002, sections 3.3 and 4.1): bias −log((1 − π) / π)',
