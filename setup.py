@@ -41,7 +41,7 @@ setup(
     license='MIT',
     author='mmfocalx contributors',
     packages=find_packages(include=['mmfocalx', 'mmfocalx.*']),
-    package_data={'mmfocalx': ['py.typed', 'compare/report.html.j2']},
+    package_data={'mmfocalx': ['py.typed', '*/*.html.j2']},
     cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.10,<3.13',
     # No bounds and no OpenMMLab stack: installing mmfocalx changes neither, it checks them in use.

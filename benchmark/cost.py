@@ -10,7 +10,7 @@ import numpy as np
 from benchmark.cases import KEY_SIZES, loss_names
 from benchmark.records import Record, plain, short, size_of
 from benchmark.steps import COPY, FLOOR, FLOOR_NEW_MEMORY, OURS
-from mmfocalx.compare.markdown import table
+from mmfocalx.reporting.wording import table
 
 
 def fit(entries: Sequence[int], milliseconds: Sequence[float]) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ from benchmark.charts import draw_charts
 from benchmark.cost import linear, parts_of_time
 from benchmark.machine import describe, describe_in_full
 from benchmark.records import Record, keep_measurements, machine_of, read_records
-from mmfocalx.compare.markdown import table
+from mmfocalx.reporting.wording import table
 
 INTRODUCTION = Path(__file__).with_name('introduction.md')
 

@@ -8,7 +8,7 @@ from benchmark.cases import BATCH_SIZE, KEY_SIZES
 from benchmark.peers import losses_of
 from benchmark.records import Record, plain, short, size_of
 from benchmark.steps import EAGER, FLOOR, OURS, PARTS, WITHOUT_GRADIENT
-from mmfocalx.compare.markdown import table
+from mmfocalx.reporting.wording import table
 
 OF_HOST = ['host, ms', 'waits']
 """Columns that only a GPU fills."""

@@ -1,15 +1,19 @@
-"""Files that are whole at any moment, in UTF-8 whatever the locale."""
+"""Files that are whole at any moment, in UTF-8 whatever the locale, and known by their content."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
+
+MISSING = 'missing'
 
 
 def read_json(path: Path) -> Any:
@@ -85,3 +89,21 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def file_hash(path: Path) -> str:
+    """Hash of a file's content, 'missing' if there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return MISSING
+    return _hash_of_version(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=256)
+def _hash_of_version(path: Path, changed: int, size: int) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfocalx.compare.annotations import contents, ground_truth
 from mmfocalx.compare.comparison import (
     AP_KINDS,
     QUALITY,
@@ -22,13 +21,14 @@ from mmfocalx.compare.comparison import (
     Variant,
 )
 from mmfocalx.compare.evaluation import Evaluation
-from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.identity import changes, now
 from mmfocalx.compare.intervals import Difference, over_images, over_seeds, spread_of
 from mmfocalx.compare.logs import training_curves
 from mmfocalx.compare.notes import notes_of
 from mmfocalx.compare.resolved_config import SplitData, annotation_files, split_data
 from mmfocalx.compare.runs import Run
+from mmfocalx.evaluation.annotations import contents, ground_truth
+from mmfocalx.reporting.gaps import Gaps
 
 LEVELS = {'mAP': slice(None), 'AP50': slice(0, 1), 'AP75': slice(5, 6)}
 """Where the IoU thresholds of a kind of AP are among the ten."""
@@ -53,7 +53,7 @@ def build(
         if not comparison.groups and plan[0] not in subjects:
             group.baseline = None
             group.expected_baseline = plan[0].name  # which cannot be read
-        _measure_differences(group, gaps)
+        measure_differences(group, gaps)
         comparison.groups.append(group)
     for result in comparison.results:
         comparison.versions |= result.get('versions') or {}
@@ -66,8 +66,7 @@ def _judged(result: dict[str, Any], evaluations: Mapping[Run, Evaluation]) -> di
     """A result with what its detections were found to be worth, too."""
     for evaluation in evaluations.values():
         if evaluation.result is result:
-            found = {'ap': evaluation.ap, 'class_ap': evaluation.class_ap}
-            return {**result, **found, 'tide': evaluation.tide, 'quality': evaluation.quality}
+            return evaluation.numbers()
     return result
 
 
@@ -88,19 +87,32 @@ def _group(
     variants = []
     for name, label in zip(names, distinct_parts(names), strict=True):
         own = [evaluations[run] for run in runs if run.name == name and run in evaluations]
-        variants.append(_variant(name, label, own, gaps) if own else Variant(name, label))
+        variants.append(_trained(name, label, own, gaps) if own else Variant(name, label))
     group = Group(subject.detector, subject.annotations, subject.classes, variants)
-    group.expected_baseline = names[0]
-    group.baseline = variants[0] if variants[0].evaluations else None
+    return completed(group, lambda: _class_counts(group, runs[0]), gaps)
+
+
+def completed(
+    group: Group, class_counts: Callable[[], tuple[dict[str, int], str]], gaps: Gaps
+) -> Group:
+    """A group with its baseline, its classes and its best configs.
+
+    Args:
+        group: What is compared.
+        class_counts: Gives the objects of each class, and where they were counted.
+        gaps: Where to add what fails.
+    """
+    group.expected_baseline = group.variants[0].name
+    group.baseline = group.variants[0] if group.variants[0].evaluations else None
     finished = group.finished
     if not finished:
         return group
     with gaps.part('number of images'):
         group.num_images = len(ground_truth(group.annotations).get_img_ids())
     with gaps.part('numbers of objects'):
-        group.class_counts, group.counted_in = _class_counts(group, runs[0])
+        group.class_counts, group.counted_in = class_counts()
     group.class_names = sorted(
-        {name for variant in variants for name in variant.class_ap},
+        {name for variant in group.variants for name in variant.class_ap},
         key=lambda name: (-group.class_counts.get(name, 0), name),
     )
     if all(variant.seeds == finished[0].seeds for variant in finished):
@@ -113,9 +125,28 @@ def _best(variants: Sequence[Variant]) -> dict[str, str]:
     return {kind: max(variants, key=lambda v: v.ap[kind].mean).name for kind in AP_KINDS}
 
 
-def _variant(name: str, label: str, evaluations: list[Evaluation], gaps: Gaps) -> Variant:
-    variant = Variant(name, label, evaluations)
+def _trained(name: str, label: str, evaluations: list[Evaluation], gaps: Gaps) -> Variant:
+    """A config, with what its trainings took and logged."""
+    variant = judged(name, label, evaluations, gaps)
+    with gaps.part(f'time and memory of {name}'):
+        variant.seconds = spread_of([e.result['train_seconds'] for e in evaluations])
+        variant.memory = spread_of([e.result['peak_rss_mb'] for e in evaluations])
+    with gaps.part(f'single runs of {name}'):
+        variant.rows = [_row(evaluation) for evaluation in evaluations]
+    with gaps.part(f'training curves of {name}'):
+        for evaluation in evaluations:
+            curves = training_curves(evaluation.run.work_dir)
+            watched = evaluation.result['identity'].get('watched', {})
+            if changes(watched, now(watched), needed=False):
+                variant.watched_others = True
+                curves = curves._replace(maps={})
+            variant.curves.append(curves)
+    return variant
 
+
+def judged(name: str, label: str, evaluations: list[Evaluation], gaps: Gaps) -> Variant:
+    """What detections are worth, whatever they came of."""
+    variant = Variant(name, label, evaluations)
     with gaps.part(f'AP of {name}'):
         for kind in AP_KINDS:
             variant.ap[kind] = spread_of([100 * e.ap[kind] for e in evaluations])
@@ -136,19 +167,6 @@ def _variant(name: str, label: str, evaluations: list[Evaluation], gaps: Gaps) -
         for label in dict.fromkeys(label for e in evaluations for label in e.matches):
             key = f'oLRP_threshold/{label}'
             variant.thresholds[label] = spread_of([e.quality.get(key, np.nan) for e in evaluations])
-    with gaps.part(f'time and memory of {name}'):
-        variant.seconds = spread_of([e.result['train_seconds'] for e in evaluations])
-        variant.memory = spread_of([e.result['peak_rss_mb'] for e in evaluations])
-    with gaps.part(f'single runs of {name}'):
-        variant.rows = [_row(evaluation) for evaluation in evaluations]
-    with gaps.part(f'training curves of {name}'):
-        for evaluation in evaluations:
-            curves = training_curves(evaluation.run.work_dir)
-            watched = evaluation.result['identity'].get('watched', {})
-            if changes(watched, now(watched), needed=False):
-                variant.watched_others = True
-                curves = curves._replace(maps={})
-            variant.curves.append(curves)
     return variant
 
 
@@ -164,7 +182,7 @@ def _row(evaluation: Evaluation) -> RunNumbers:
     )
 
 
-def _measure_differences(group: Group, gaps: Gaps) -> None:
+def measure_differences(group: Group, gaps: Gaps) -> None:
     """Over the seeds that a config and the baseline both have."""
     baseline = group.baseline
     for variant in group.finished:

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmfocalx.compare.chart_frame import (
-    draw,
-    line,
-    offset,
-    pooled,
-    row_height,
-    rows,
-    styled,
-)
+from mmfocalx.compare.chart_frame import offset, pooled, row_height, styled
 from mmfocalx.compare.comparison import Group
 from mmfocalx.compare.evaluation import TIDE_ERRORS
 from mmfocalx.compare.intervals import IOU_THRESHOLDS
 from mmfocalx.plotting import AXIS_GREY, GREY, log_scale, wrapped
+from mmfocalx.reporting.charts import Chart, draw, line, rows
 
 _LABEL_WIDTH = 30
-
-
-class Chart(NamedTuple):
-    """A chart: its title, how to read it, and what draws it of a group as a data URI."""
-
-    title: str
-    explanation: str
-    draw: Callable[[Group], str]
 
 
 def charts_of(group: Group) -> Iterator[Chart]:
@@ -40,7 +24,9 @@ def charts_of(group: Group) -> Iterator[Chart]:
         yield Chart(
             'Difference of mAP',
             'Thick bar: 95 % interval over images (paired bootstrap, mean of the seeds). Dashed '
-            "line: 95 % interval over seeds (Welch's t).",
+            "line: 95 % interval over seeds (Welch's t)."
+            if group.trained
+            else '95 % interval over images (paired bootstrap).',
             difference_chart,
         )
         yield Chart(
@@ -51,23 +37,27 @@ def charts_of(group: Group) -> Iterator[Chart]:
         )
     if any(len(curves.maps) > 1 for variant in group.finished for curves in variant.curves):
         yield Chart('mAP while training', 'Mean over the seeds; thin: each seed.', map_chart)
-    yield Chart(
-        'Training loss', 'Losses of different formulas are not comparable in height.', loss_chart
-    )
+    if group.trained:
+        yield Chart(
+            'Training loss',
+            'Losses of different formulas are not comparable in height.',
+            loss_chart,
+        )
+    mean_and_range = 'Mean and range over the seeds; t' if group.trained else 'T'
     shown, all_classes = len(classes_to_show(group)), len(group.class_names)
     which = (
         f' The {shown} of {all_classes} classes that differ most.' if shown < all_classes else ''
     )
     yield Chart(
         'AP of each class',
-        'Mean and range over the seeds; the most frequent class first; in brackets the objects in '
+        f'{mean_and_range}he most frequent class first; in brackets the objects in '
         f'{group.counted_in}.{which}',
         class_chart,
     )
     for level, threshold in ((0, '0.5'), (5, '0.75')):
         yield Chart(
             f'Precision and recall, IoU {threshold}',
-            'Mean over classes and seeds.',
+            f'Mean over classes{" and seeds" if group.trained else ""}.',
             lambda g, level=level, threshold=threshold: precision_chart(g, level, threshold),  # type: ignore[misc]
         )
     yield Chart(

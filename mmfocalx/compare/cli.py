@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ from pathlib import Path
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from mmfocalx.compare.child_process import locked, sigterm_as_exit
+from mmfocalx.compare.detection_files import compare_files
 from mmfocalx.compare.execution import execute
 from mmfocalx.compare.logs import HEADLINE
 from mmfocalx.compare.plan import parse_args, planned_runs, refused, settle_changed_runs
-from mmfocalx.compare.report import Report
+from mmfocalx.compare.report import Report, write_reports
 from mmfocalx.compare.runs import Outcome, Run
 
 BAR = '{percentage:3.0f}%|{bar}|{postfix} [{elapsed}, about {remaining} left]'
@@ -67,6 +69,8 @@ def main(tools: Path, arguments: Sequence[str] | None = None) -> int:
             held.enter_context(locked(args.out, patience=PATIENCE))
         except OSError as error:
             raise SystemExit(f'--out {args.out} cannot be used: {error}') from None
+        if args.detections:
+            return _compare_files(args, command)
         try:
             plan = planned_runs(args)
             report = Report(plan, args.out, command)
@@ -82,3 +86,12 @@ def main(tools: Path, arguments: Sequence[str] | None = None) -> int:
             return 130
         complete = report.write()
     return 0 if complete else 1
+
+
+def _compare_files(args: argparse.Namespace, command: str) -> int:
+    try:
+        comparison = compare_files(args.detections, args.annotations, args.images, command)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
+    names = (args.out / name for name in ('report.html', 'report.md', 'results.json'))
+    return 0 if write_reports(comparison, *names) else 1

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mmfocalx.compare.evaluation import Evaluation
-from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.intervals import Difference, Spread, spread_of
 from mmfocalx.compare.logs import Curves
 from mmfocalx.compare.runs import Outcome, Run
+from mmfocalx.reporting.gaps import Gaps
 
 NOTHING = spread_of(())
 AP_KINDS = ('mAP', 'AP50', 'AP75')
@@ -119,6 +119,7 @@ class Group:
         class_names: Those with objects, the most frequent in ``class_counts`` first.
         class_counts: Objects of each class.
         counted_in: Where they were counted: 'training' or 'the tested split'.
+        trained: Whether the detections came of trainings with seeds, not of files at hand.
         best: The name of the config with the largest mean of each kind of AP; none where the
             means are not over the same seeds.
     """
@@ -133,6 +134,7 @@ class Group:
     class_names: list[str] = field(default_factory=list)
     class_counts: dict[str, int] = field(default_factory=dict)
     counted_in: str = ''
+    trained: bool = True
     best: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -166,7 +168,8 @@ class Comparison:
         planned: Number of runs that were asked for.
         groups: What is compared.
         left_out: Runs that no number rests on.
-        results: The ``result.json`` of every finished run, with what its detections are worth.
+        results: The ``result.json`` of every finished run, or the facts of every file of
+            detections, with what the detections are worth.
         notes: What a reader has to know, in sentences.
         gaps: The parts of the report that are missing.
         versions: Versions of the packages that the runs were trained with.
@@ -188,6 +191,11 @@ class Comparison:
     def finished(self) -> int:
         """Number of runs that have been judged."""
         return sum(len(variant.evaluations) for variant in self.variants)
+
+    @property
+    def trained(self) -> bool:
+        """Whether configs are compared, not files of detections."""
+        return all(group.trained for group in self.groups)
 
     @property
     def variants(self) -> list[Variant]:

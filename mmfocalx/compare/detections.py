@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mmfocalx.compare.annotations import can_be_drawn, ground_truth
 from mmfocalx.compare.comparison import Group
 from mmfocalx.compare.evaluation import Evaluation
+from mmfocalx.evaluation.annotations import can_be_drawn, ground_truth
 from mmfocalx.evaluation.matching import iou
 
 RIGHT, WRONG, MISSED = '#3ddc84', '#ff5a4d', '#ffd400'

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,13 +18,14 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
-from mmfocalx.compare.annotations import ground_truth
-from mmfocalx.compare.identity import changes, file_hash, now
+from mmfocalx.compare.identity import changes, now
 from mmfocalx.compare.intervals import MATCH_LEVELS, image_weights, resampled_ap
 from mmfocalx.compare.runs import Outcome, Run
+from mmfocalx.evaluation.annotations import ground_truth
+from mmfocalx.evaluation.detection_files import detection_rows
 from mmfocalx.evaluation.matching import ClassMatches, match
 from mmfocalx.evaluation.metric import score_quality
-from mmfocalx.files import whole
+from mmfocalx.files import file_hash, whole
 from mmfocalx.version import __version__
 
 REPLICATES = 1000
@@ -65,6 +67,11 @@ class Evaluation:
     tide: dict[str, float]
     quality: dict[str, float]
     draws: NDArray[np.float64]
+
+    def numbers(self) -> dict[str, Any]:
+        """The result with what its detections were found to be worth, too."""
+        found = {'ap': self.ap, 'class_ap': self.class_ap}
+        return {**self.result, **found, 'tide': self.tide, 'quality': self.quality}
 
     @property
     def ap(self) -> dict[str, float]:
@@ -109,10 +116,25 @@ def evaluate(outcome: Outcome) -> Evaluation:
     run, result = outcome.run, result_of(outcome)
     truth = ground_truth(result['annotations'])
     found = json.loads((run.result_file.parent / result['predictions']).read_text(encoding='utf-8'))
-    detections = np.array(
-        [(d['image_id'], *d['bbox'], d['score'], d['category_id']) for d in found], dtype=np.float64
-    ).reshape(-1, 7)
-    names = _tested_classes(truth, result)
+    return evaluated(run, result, truth, detection_rows(found), _tested_classes(truth, result))
+
+
+def evaluated(
+    run: Run,
+    result: dict[str, Any],
+    truth: COCO,
+    detections: NDArray[np.float64],
+    names: Mapping[int, str],
+) -> Evaluation:
+    """Judge detections.
+
+    Args:
+        run: What they are listed under.
+        result: What is known of them beside.
+        truth: The annotations.
+        detections: (N, 7) rows of image id, x, y, width, height, score, class id.
+        names: Ids and names of the classes to judge.
+    """
     evaluation = COCOeval(truth, truth.load_res(detections if len(detections) else []), 'bbox')
     params = evaluation.params
     params.cat_ids = list(names)

@@ -15,7 +15,6 @@ from mmfocalx.compare.child_process import Child, locked
 from mmfocalx.compare.identity import (
     CONFIG,
     changes,
-    file_hash,
     testing_identity,
     training_identity,
     watched_identity,
@@ -40,7 +39,7 @@ from mmfocalx.compare.resolved_config import (
 )
 from mmfocalx.compare.runs import Outcome, Run
 from mmfocalx.errors import check_integer
-from mmfocalx.files import read_json, write_json
+from mmfocalx.files import file_hash, read_json, write_json
 
 _TRAIN_SHARE = 0.95
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from mmfocalx.compare.resolved_config import annotation_files, config_hash, split_data
+from mmfocalx.files import MISSING, file_hash
 
-CONFIG, MISSING = 'config', 'missing'
+CONFIG = 'config'
 
 
 def training_identity(config: Config) -> dict[str, str]:
@@ -42,24 +41,6 @@ def watched_identity(config: Config) -> dict[str, str]:
 def now(identity: Mapping[str, str]) -> dict[str, str]:
     """What an identity of files is at present."""
     return {path: file_hash(Path(path)) for path in identity}
-
-
-def file_hash(path: Path) -> str:
-    """Hash of a file's content, 'missing' if there is no such file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return MISSING
-    return _hash_of_version(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=256)
-def _hash_of_version(path: Path, changed: int, size: int) -> str:
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 def checkpoints(value: Any) -> Iterator[Path]:

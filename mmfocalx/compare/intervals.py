@@ -135,6 +135,13 @@ class Difference(NamedTuple):
             return f'{word} on these images; one seed says no more'
         return 'not beyond seed noise' if self.over_images.certain else 'not certain'
 
+    @property
+    def verdict_on_images(self) -> str:
+        """What the interval over images says alone."""
+        if not self.over_images.certain:
+            return 'not certain'
+        return f'{"better" if self.over_images.difference > 0 else "worse"} on these images'
+
 
 def over_images(
     ours: Sequence[NDArray[np.float64]], base: Sequence[NDArray[np.float64]]

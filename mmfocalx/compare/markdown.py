@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 
 from mmfocalx.compare.comparison import AP_KINDS, NOTHING, QUALITY, Comparison, Group
-from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.intervals import Interval, Spread
+from mmfocalx.reporting.gaps import Gaps
+from mmfocalx.reporting.wording import duration, number, table
 
 SHOWN_QUALITY = ('spearman', 'LaECE0', 'D-ECE', 'oLRP')
 
@@ -24,6 +24,10 @@ def markdown_report(comparison: Comparison, gaps: Gaps | None = None) -> str:
         f'# Comparison on the {comparison.split} split',
         'Mean ± standard deviation over the seeds; AP in percent.',
     ]
+    if not comparison.trained:
+        parts = ['# Comparison of files of detections', 'AP in percent.']
+        with gaps.part('table of files'):
+            parts.append(_files(comparison))
     with gaps.part('table of configs'):
         parts.append(_summary(comparison))
     for group in comparison.groups:
@@ -32,8 +36,9 @@ def markdown_report(comparison: Comparison, gaps: Gaps | None = None) -> str:
             parts.append(_differences(group))
         with gaps.part('table of score quality'):
             parts.append(_quality(group))
-    with gaps.part('table of runs'):
-        parts.append(_runs(comparison))
+    if comparison.trained:
+        with gaps.part('table of runs'):
+            parts.append(_runs(comparison))
     if comparison.left_out:
         parts += ['## Runs left out', _left_out(comparison)]
     if comparison.notes:
@@ -44,7 +49,25 @@ def markdown_report(comparison: Comparison, gaps: Gaps | None = None) -> str:
     return '\n\n'.join(filter(None, parts)) + '\n'
 
 
+def _files(comparison: Comparison) -> str:
+    return table(
+        ['name', 'file', 'detections', 'images with detections'],
+        (
+            [file['name'], f'`{file["detections"]}`', str(file['number']), str(file['num_images'])]
+            for file in comparison.results
+        ),
+    )
+
+
 def _summary(comparison: Comparison) -> str:
+    if not comparison.trained:
+        return table(
+            ['file', *AP_KINDS],
+            (
+                [variant.name, *(spread(variant.ap.get(kind, NOTHING)) for kind in AP_KINDS)]
+                for variant in comparison.variants
+            ),
+        )
     return table(
         ['config', 'seeds', *AP_KINDS, 'training time', 'memory (MB)'],
         (
@@ -79,6 +102,12 @@ def _differences(group: Group) -> str:
     ]
     if not rows:
         return ''
+    if not group.trained:
+        return (
+            f'Percentage points more than `{group.baseline.name}`, with 95 % intervals over images '
+            '(paired bootstrap).\n\n'
+            + table(['file', '', 'difference', 'over images'], [row[:4] for row in rows])
+        )
     return (
         f'Percentage points more than `{group.baseline.name}`, with 95 % intervals over images '
         "(paired bootstrap) and over seeds (Welch's t), over the seeds that both have.\n\n"
@@ -90,7 +119,7 @@ def _quality(group: Group) -> str:
     return (
         'Correlation of score and IoU; calibration errors and oLRP in percent, less is better.\n\n'
         + table(
-            ['config', *SHOWN_QUALITY],
+            ['config' if group.trained else 'file', *SHOWN_QUALITY],
             (
                 [
                     variant.name,
@@ -141,38 +170,9 @@ def bounds(interval: Interval) -> str:
     return f'{number(interval.low)} to {number(interval.high)}'
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join(
-        '| ' + ' | '.join(cell.replace('|', '\\|').replace('\n', ' ') for cell in line) + ' |'
-        for line in lines
-    )
-
-
-def number(value: float, digits: int = 1) -> str:
-    """A rounded number, '–' for NaN and infinity; 0 has no sign."""
-    return f'{round(value, digits) + 0.0:.{digits}f}' if math.isfinite(value) else '–'
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, '–' for NaN and infinity."""
-    if not math.isfinite(value):
-        return '–'
-    return f'{round(value, digits) + 0.0:+.{digits}f}'.replace('-', '−')
-
-
 def spread(values: Spread, digits: int = 1) -> str:
     """'mean ± sd', without the sd where there is none; and of how many seeds if not of all."""
     text = number(values.mean, digits)
     if math.isfinite(values.sd):
         text += f' ± {number(values.sd, digits)}'
     return f'{text} ({values.used} of {values.given})' if 0 < values.used < values.given else text
-
-
-def duration(seconds: float) -> str:
-    """Minutes and seconds, '–' for NaN."""
-    if not math.isfinite(seconds):
-        return '–'
-    minutes, rest = divmod(round(seconds), 60)
-    return f'{minutes}:{rest:02d} min'

@@ -7,13 +7,12 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmfocalx.compare.annotations import contents
 from mmfocalx.compare.comparison import Comparison, Group, Variant
-from mmfocalx.compare.identity import file_hash
 from mmfocalx.compare.resolved_config import annotation_files, config_hash
 from mmfocalx.compare.runs import Run
-
-MOST_NAMES = 5
+from mmfocalx.evaluation.annotations import contents
+from mmfocalx.files import file_hash
+from mmfocalx.reporting.wording import listed
 
 
 def notes_of(comparison: Comparison, plan: Sequence[Run]) -> list[str]:
@@ -89,8 +88,8 @@ def _on_groups(groups: Sequence[Group]) -> Iterator[str]:
                 if group.classes != other.classes:
                     reasons.append('they have different classes')
                 yield (
-                    f'{_listed([v.name for v in group.variants])} and '
-                    f'{_listed([v.name for v in other.variants])} are not compared: '
+                    f'{listed([v.name for v in group.variants])} and '
+                    f'{listed([v.name for v in other.variants])} are not compared: '
                     + ', and '.join(reasons)
                     + '.'
                 )
@@ -124,7 +123,7 @@ def _on_group(group: Group) -> Iterator[str]:
     if never_found:
         yield (
             f'No seed of any {group.detector} config found an object of the classes '
-            f'{_listed(never_found)}.'
+            f'{listed(never_found)}.'
         )
 
 
@@ -145,12 +144,3 @@ def _on_annotations(path: Path) -> Iterator[str]:
             yield f'{path}: {oddity}.'
     except (OSError, ValueError) as error:
         yield f'Objects in {path} were not counted: {error}.'
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = list(names[:MOST_NAMES])
-    if len(names) > MOST_NAMES:
-        shown.append(f'{len(names) - MOST_NAMES} more')
-    if len(shown) < 2:
-        return ''.join(shown)
-    return f'{", ".join(shown[:-1])} and {shown[-1]}'

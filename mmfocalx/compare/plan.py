@@ -9,12 +9,14 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from mmfocalx.compare.annotations import ground_truth
 from mmfocalx.compare.identity import checkpoints
 from mmfocalx.compare.resolved_config import annotation_files, split_data, training_length
 from mmfocalx.compare.runs import SPLITS, ChangedRunError, Outcome, Run
+from mmfocalx.evaluation.annotations import ground_truth
 
 DESCRIPTION = """Train and test several configs over several seeds, and report what differs.
+
+With --detections and --annotations, nothing is trained: existing files of detections are compared.
 
 A comparison that was killed goes on where it stopped; a finished run is never repeated. Under
 --out: report.html, report.md and results.json (for the test split report-test.html, report-test.md
@@ -31,10 +33,22 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         'configs',
-        nargs='+',
+        nargs='*',
         type=Path,
         metavar='CONFIG',
         help='config files; the first is the baseline',
+    )
+    parser.add_argument(
+        '--detections',
+        nargs='+',
+        type=Path,
+        metavar='FILE',
+        help='compare these lists of detections in COCO format, such as CocoMetric writes with '
+        'outfile_prefix; the first is the baseline',
+    )
+    parser.add_argument('--annotations', type=Path, help='COCO annotations of their images')
+    parser.add_argument(
+        '--images', type=Path, help='folder of the images, to show those where the files differ'
     )
     parser.add_argument(
         '--seeds',
@@ -71,6 +85,11 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="settings that override every config's",
     )
     args = parser.parse_args(arguments)
+    if args.detections or args.annotations or args.images:
+        _check_files(parser, args)
+        return args
+    if not args.configs:
+        parser.error('give config files, or --detections and --annotations')
     if args.jobs < 1:
         parser.error(f'--jobs must be at least 1, but got {args.jobs}')
     for config in args.configs:
@@ -81,6 +100,21 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if twice:
             parser.error(f'{what} given twice: {", ".join(twice)}')
     return args
+
+
+def _check_files(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse what makes no sense for files of detections."""
+    if not args.detections or not args.annotations:
+        parser.error('--detections and --annotations (and --images) belong together')
+    if args.configs:
+        parser.error(f'give config files or --detections, not both: {args.configs[0]}')
+    for option in ('seeds', 'split', 'jobs', 'rerun_changed', 'cfg_options'):
+        if getattr(args, option) != parser.get_default(option):
+            name = option.replace('_', '-')
+            parser.error(f'--{name} is for trainings: with --detections nothing is trained')
+    twice = sorted({str(file) for file in args.detections if args.detections.count(file) > 1})
+    if twice:
+        parser.error(f'file of detections given twice: {", ".join(twice)}')
 
 
 def planned_runs(args: argparse.Namespace) -> list[Run]:

@@ -11,12 +11,12 @@ from markupsafe import escape
 from mmfocalx.compare.building import build
 from mmfocalx.compare.comparison import Comparison, left_out
 from mmfocalx.compare.evaluation import Evaluation, judge
-from mmfocalx.compare.gaps import Gaps
 from mmfocalx.compare.html import html_report
 from mmfocalx.compare.markdown import markdown_report
 from mmfocalx.compare.results import write_results
 from mmfocalx.compare.runs import Outcome, Run
 from mmfocalx.files import write_text
+from mmfocalx.reporting.gaps import Gaps
 
 
 class Report:
@@ -67,36 +67,43 @@ class Report:
     def write_tables(self) -> None:
         """Write the text and the numbers while the comparison goes on."""
         comparison = self.comparison()
-        self._write(self.numbers, lambda: write_results(comparison, self.numbers))
-        self._write(self.text, lambda: write_text(self.text, markdown_report(comparison)))
+        _write(self.numbers, lambda: write_results(comparison, self.numbers))
+        _write(self.text, lambda: write_text(self.text, markdown_report(comparison)))
 
     def write(self) -> bool:
         """Write all three and print the text; whether every run and every part is there."""
         comparison = self.comparison()
-        gaps = comparison.gaps = Gaps(comparison.gaps)
-        page = ''
-        with gaps.part('report.html'):
-            page = html_report(comparison, gaps)
-        text = ''
-        with gaps.part('report.md'):
-            text = markdown_report(comparison, gaps)
-        written = [
-            self._write(self.page, lambda: write_text(self.page, page or _as_page(text))),
-            self._write(self.text, lambda: write_text(self.text, text)),
-            self._write(self.numbers, lambda: write_results(comparison, self.numbers)),
-        ]
-        print(text)
-        if written[0]:
-            print(f'Charts and pictures: {self.page}')
-        return all(written) and not gaps and not comparison.left_out
+        written = write_reports(comparison, self.page, self.text, self.numbers)
+        return written and not comparison.left_out
 
-    def _write(self, path: Path, write: Callable[[], None]) -> bool:
-        try:
-            write()
-        except Exception as error:
-            print(f'{path} could not be written: {type(error).__name__}: {error}', file=sys.stderr)
-            return False
-        return True
+
+def write_reports(comparison: Comparison, page: Path, text: Path, numbers: Path) -> bool:
+    """Write all three and print the text; whether every part of them is there."""
+    gaps = comparison.gaps = Gaps(comparison.gaps)
+    html = ''
+    with gaps.part('report.html'):
+        html = html_report(comparison, gaps)
+    markdown = ''
+    with gaps.part('report.md'):
+        markdown = markdown_report(comparison, gaps)
+    written = [
+        _write(page, lambda: write_text(page, html or _as_page(markdown))),
+        _write(text, lambda: write_text(text, markdown)),
+        _write(numbers, lambda: write_results(comparison, numbers)),
+    ]
+    print(markdown)
+    if written[0]:
+        print(f'Charts and pictures: {page}')
+    return all(written) and not gaps
+
+
+def _write(path: Path, write: Callable[[], None]) -> bool:
+    try:
+        write()
+    except Exception as error:
+        print(f'{path} could not be written: {type(error).__name__}: {error}', file=sys.stderr)
+        return False
+    return True
 
 
 def _as_page(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfocalx.compare.comparison import AP_KINDS, Comparison, Group, Variant
-from mmfocalx.compare.intervals import Spread
+from mmfocalx.compare.intervals import Difference, Spread
 from mmfocalx.files import write_json
 
 
@@ -16,7 +16,7 @@ def write_results(comparison: Comparison, path: Path) -> None:
     """Write runs, summary, failures, notes, gaps, and the differences within each group."""
     content = {
         'runs': comparison.results,
-        'summary': [_summary(variant) for variant in comparison.variants],
+        'summary': [_summary(variant, comparison.trained) for variant in comparison.variants],
         'failed': [asdict(left_out) for left_out in comparison.left_out],
         'comparisons': [_differences(group) for group in comparison.groups],
         'notes': comparison.notes,
@@ -25,12 +25,15 @@ def write_results(comparison: Comparison, path: Path) -> None:
     write_json(path, _without_nan(content))
 
 
-def _summary(variant: Variant) -> dict[str, Any]:
-    """Mean and standard deviation of a config over its seeds."""
+def _summary(variant: Variant, trained: bool) -> dict[str, Any]:
+    """Mean and standard deviation of a config over its seeds; the number of a file."""
+    ap = {kind: _mean_sd(variant.ap.get(kind)) for kind in AP_KINDS}
+    if not trained:
+        return {'name': variant.name, **{kind: mean for kind, (mean, _) in ap.items()}}
     return {
         'name': variant.name,
         'seeds': variant.seeds,
-        **{kind: _mean_sd(variant.ap.get(kind)) for kind in AP_KINDS},
+        **ap,
         'train_seconds': _mean_sd(variant.seconds),
         'peak_rss_mb': _mean_sd(variant.memory),
     }
@@ -47,16 +50,20 @@ def _differences(group: Group) -> dict[str, Any]:
         'baseline': group.baseline.name if group.baseline else None,
         'differences': {
             variant.name: {
-                kind: {
-                    'over_images': difference.over_images._asdict(),
-                    'over_seeds': difference.over_seeds._asdict(),
-                    'seeds': difference.seeds,
-                }
+                kind: _intervals(difference, group.trained)
                 for kind, difference in variant.differences.items()
             }
             for variant in group.others
         },
     }
+
+
+def _intervals(difference: Difference, trained: bool) -> dict[str, Any]:
+    over_images = {'over_images': difference.over_images._asdict()}
+    if not trained:
+        return over_images
+    over_seeds = difference.over_seeds._asdict()
+    return {**over_images, 'over_seeds': over_seeds, 'seeds': difference.seeds}
 
 
 def _without_nan(content: Any) -> Any:

@@ -11,10 +11,10 @@ from typing import Any
 from mmengine.config import Config
 
 from mmfocalx.compare.child_process import locked
-from mmfocalx.compare.identity import changes, file_hash, testing_identity, training_identity
+from mmfocalx.compare.identity import changes, testing_identity, training_identity
 from mmfocalx.compare.logs import was_started
 from mmfocalx.errors import check_choice
-from mmfocalx.files import read_json
+from mmfocalx.files import file_hash, read_json
 
 SPLITS = ('val', 'test')
 

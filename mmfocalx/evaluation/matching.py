@@ -62,6 +62,17 @@ class ClassMatches:
         counted = self.counted[level]
         return self.scores[counted], self.ious[level, counted]
 
+    def of_images(self, chosen: NDArray[np.bool_]) -> ClassMatches:
+        """The matches in some images: (I,) True for those. The others seem to be empty."""
+        keep = chosen[self.images]
+        return ClassMatches(
+            self.scores[keep],
+            self.images[keep],
+            self.ious[:, keep],
+            self.counted[:, keep],
+            np.where(chosen, self.truths, 0),
+        )
+
 
 def match(
     truth: COCO,

@@ -32,8 +32,9 @@ from mmfocalx.compare.intervals import (
     spread_of,
 )
 from mmfocalx.compare.logs import training_curves
-from mmfocalx.compare.markdown import markdown_report, number, signed, spread
+from mmfocalx.compare.markdown import markdown_report, spread
 from mmfocalx.compare.runs import Outcome, Run
+from mmfocalx.reporting.wording import number, signed
 
 
 @pytest.fixture(scope='module')

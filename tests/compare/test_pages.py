@@ -13,12 +13,12 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from helpers import judged_runs
-from mmfocalx.compare import chart_frame
 from mmfocalx.compare.charts import charts_of
 from mmfocalx.compare.comparison import Group
 from mmfocalx.compare.html import html_report
 from mmfocalx.compare.report import Report
 from mmfocalx.plotting import STYLE, line_styles, wrapped
+from mmfocalx.reporting import charts as frame
 
 NAMES = [
     f'net_{f"{kind}-" + "with-a-$x$-rather-long-name-of-it":.30}_1x' for kind in 'abcdefghijkl'
@@ -70,7 +70,7 @@ def test_no_text_is_cut_off_or_covers_another(
             super().__init__(*arguments, **settings)
             figures.append(self)
 
-    monkeypatch.setattr(chart_frame, 'Figure', Recorded)
+    monkeypatch.setattr(frame, 'Figure', Recorded)
     charts = list(charts_of(group))
     for chart in charts:
         chart.draw(group)

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from helpers import stub_tools
-from mmfocalx.compare.identity import file_hash
 from mmfocalx.compare.report import Report
 from mmfocalx.compare.runs import Outcome, Run
+from mmfocalx.files import file_hash
 
 
 def write_dataset(root: Path, classes: Sequence[str], images: int = 12, seed: int = 0) -> Path:

@@ -86,7 +86,9 @@ def test_every_config_and_every_module_is_shipped(installed: Path) -> None:
     modules = {path.relative_to(ROOT) for path in (ROOT / 'mmfocalx').rglob('*.py')}
     assert modules
     assert not [module for module in modules if not (installed / module).is_file()]
-    assert (installed / 'mmfocalx/compare/report.html.j2').is_file()
+    templates = {path.relative_to(ROOT) for path in (ROOT / 'mmfocalx').rglob('*.j2')}
+    assert templates
+    assert not [name for name in templates if not (installed / name).is_file()]
 
 
 def test_losses_have_their_values_where_they_are_installed(installed: Path, tmp_path: Path) -> None:

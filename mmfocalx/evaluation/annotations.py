@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from hotcoco import COCO
 
-from mmfocalx.compare.identity import file_hash
+from mmfocalx.files import file_hash
 
 
 class Contents(NamedTuple):

@@ -1,0 +1,113 @@
+"""Files of detections in COCO's format, whose faults are errors that name file and fault."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hotcoco import COCO
+from numpy.typing import NDArray
+
+KEYS = ('image_id', 'category_id', 'bbox', 'score')
+SHOWN = 5
+
+
+def read_detections(path: Path, truth: COCO, annotations: str) -> list[dict[str, Any]]:
+    """The detections of a file, all of images and categories of some annotations.
+
+    Args:
+        path: A JSON list of ``image_id``, ``category_id``, ``bbox`` (x, y, width, height) and
+            ``score``, as ``CocoMetric`` writes with ``outfile_prefix``.
+        truth: The annotations.
+        annotations: Where they were read, for messages.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such list, if it is empty, or if a detection is incomplete, not
+            finite, scored outside [0, 1], or of an image or category that the annotations lack.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f'{path} is no JSON: {error}') from error
+    if not isinstance(found, list):
+        hint = ' It looks like annotations.' if 'annotations' in found else ''
+        raise ValueError(
+            f'Expected {path} to be a list of detections with {", ".join(KEYS)}, but got a '
+            f'{type(found).__name__}.{hint}'
+        )
+    if not found:
+        raise ValueError(f'{path} is an empty list: there is no detection to judge.')
+    _refuse(path, found, _fault_of_form)
+    for key, known, what in (
+        ('image_id', set(truth.get_img_ids()), 'images'),
+        ('category_id', set(truth.get_cat_ids()), 'categories'),
+    ):
+        unknown = sorted({one[key] for one in found} - known)
+        if unknown:
+            number = sum(one[key] not in known for one in found)
+            raise ValueError(
+                f'{number} of {len(found)} detections of {path} are of {what} that {annotations} '
+                f'does not list: {key} {_some(unknown)}. Are they of another data set?'
+            )
+    return found
+
+
+def _refuse(path: Path, found: Sequence[Any], fault_of: Callable[[Any], str]) -> None:
+    faults = [(index, fault) for index, one in enumerate(found) if (fault := fault_of(one))]
+    if faults:
+        index, fault = faults[0]
+        more = f' (and {len(faults) - 1} more such detections)' if len(faults) > 1 else ''
+        raise ValueError(f'Detection {index} of {path} {fault}{more}: {found[index]!r:.200}')
+
+
+def _fault_of_form(one: Any) -> str:
+    """What is wrong with a detection by itself, or ''."""
+    if not isinstance(one, dict):
+        return 'is no mapping'
+    if missing := [key for key in KEYS if key not in one]:
+        return f'has no {", ".join(missing)}'
+    for key in ('image_id', 'category_id'):
+        if not isinstance(one[key], int) or isinstance(one[key], bool):
+            return f'has a {key} that is no integer'
+    box = one['bbox']
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+        return 'has no bbox of four finite numbers'
+    if min(box[2:]) < 0:
+        return 'has a bbox of negative width or height'
+    if not _is_finite(one['score']) or not 0 <= one['score'] <= 1:
+        return 'has no score in [0, 1]'
+    return ''
+
+
+def _is_finite(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _some(values: Sequence[Any]) -> str:
+    shown = ', '.join(map(str, values[:SHOWN]))
+    return f'{shown} and {len(values) - SHOWN} more' if len(values) > SHOWN else shown
+
+
+def detection_rows(found: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+    """(N, 7) rows of image id, x, y, width, height, score, class id."""
+    rows = [(one['image_id'], *one['bbox'], one['score'], one['category_id']) for one in found]
+    return np.array(rows, dtype=np.float64).reshape(-1, 7)
+
+
+def outside_their_images(found: Sequence[dict[str, Any]], truth: COCO) -> int:
+    """How many boxes do not touch their image, where its size is known."""
+    sizes = {
+        image['id']: (image.get('width') or math.inf, image.get('height') or math.inf)
+        for image in truth.dataset['images']
+    }
+    number = 0
+    for one in found:
+        (x, y, w, h), (width, height) = one['bbox'], sizes[one['image_id']]
+        number += x >= width or y >= height or x + w <= 0 or y + h <= 0
+    return number

@@ -1,0 +1,1 @@
+"""What every report of this project shares: its page, charts, wording and gaps."""
