@@ -25,8 +25,8 @@ Without --search: gamma and alpha, where the loss takes them, and the learning r
                loss=choice:FocalLossX,VarifocalLossX model.bbox_head.stacked_convs=int:1:4
 
 The first trial is the config as it is. The same command, on this machine or on others that reach
-the storage, joins the study; --trials is the number of all workers together. A sweep that was killed
-goes on with the same command: a trial whose worker is lost is resumed, and counts once.
+the storage, joins the study; --trials is the number of all workers together. A sweep that was
+killed goes on with the same command: a trial whose worker is lost is resumed, and counts once.
 
 Under --out: best.py (a config for tools/train.py), report.html, results.json and trials/.
 The exit code is 0 if every trial has ended and the report is whole, 1 if not, 130 after Ctrl-C.
@@ -45,8 +45,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         '--storage',
         metavar='URL',
         help='where the study is: the path of a SQLite file (.db, .sqlite, .sqlite3) or of a '
-        'journal (any other ending; safe on network file systems), or the URL of a database, such as '
-        'postgresql://... (default: OUT/study.journal)',
+        'journal (any other ending; safe on network file systems), or the URL of a database, '
+        'such as postgresql://... (default: OUT/study.journal)',
     )
     add('--study', metavar='NAME', help="name of the study (default: the config's)")
     add(

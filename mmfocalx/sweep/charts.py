@@ -111,8 +111,10 @@ def along(parameter: Parameter, findings: Findings) -> str:
             labels = [wrapped(choice, 14) for choice in parameter.choices]
             axes.set_xticks(range(len(labels)), labels)
             axes.set_xlim(-0.5, len(labels) - 0.5)
-        elif parameter.kind == 'log':
+        else:
             axes.set_xlim(parameter.low, parameter.high)
+            axes.set_clip_on(False)
+        if parameter.kind == 'log':
             log_scale(axes, 'x')
         shades = np.linspace(0.35, 1, max(len(shown), 1))
         for slot, shade in zip(shown, shades, strict=False):

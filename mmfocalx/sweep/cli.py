@@ -163,8 +163,7 @@ def summary(findings: Findings) -> str:
     if best is not None and best.last.value is not None:
         gain = f', {100 * findings.gain:+.1f} points' if findings.default else ''
         lines.append(
-            f'Best: trial {best.number}, {plan.metric} {best.last.value:.4f}{gain} '
-            f'({setting(best)})'
+            f'Best: trial {best.index}, {plan.metric} {best.last.value:.4f}{gain} ({setting(best)})'
         )
         lines.append(f'Train it with: python tools/train.py {plan.out / "best.py"}')
     counts = {state: len(findings.with_state(state)) for state in ('complete', 'pruned', 'failed')}

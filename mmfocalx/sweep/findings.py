@@ -136,11 +136,11 @@ class Findings:
         """
         if self.best is None:
             return
-        run = self.plan.run(self.best.number, self.plan.seeds[0], self.best.last.params)
+        run = self.plan.run(self.best.index, self.plan.seeds[0], self.best.last.params)
         seeds = ', '.join(map(str, self.plan.seeds))
         title = (
             f'{self.plan.metric} {self.best.last.value:.4f} on val, seed {seeds}: trial '
-            f'{self.best.number} of {self.plan.trials} of the study {self.study.study_name}.\n'
+            f'{self.best.index} of the study {self.study.study_name}.\n'
             f'{setting(self.best)}'
         )
         write_inheriting_config(run.settings, self.plan.config, path, title)
@@ -156,8 +156,8 @@ class Findings:
             'made_of': self.study.user_attrs[MADE_OF],
             'metric': self.plan.metric,
             'planned': self.plan.trials,
-            'best': None if self.best is None else self.best.number,
-            'default': None if self.default is None else self.default.number,
+            'best': None if self.best is None else self.best.index,
+            'default': None if self.default is None else self.default.index,
             'importance': self.importance,
             'trials': [self._trial(slot) for slot in self.slots],
             'notes': self.notes,
@@ -167,7 +167,7 @@ class Findings:
 
     def _trial(self, slot: Slot) -> dict[str, Any]:
         return {
-            'number': slot.number,
+            'number': slot.index,
             'state': state_of(slot),
             'value': slot.last.value,
             'values': slot.last.params,

@@ -32,7 +32,7 @@ def best_of(slots: Sequence[Slot]) -> Slot | None:
 
 def describe(slot: Slot, metric: str) -> str:
     """One line on what became of a trial."""
-    about = f'trial {slot.number} ({setting(slot)})'
+    about = f'trial {slot.index} ({setting(slot)})'
     if slot.reason:
         return f'FAILED {about}: {slot.reason}'
     if slot.last.state == TrialState.PRUNED:
@@ -54,17 +54,17 @@ class Progress:
         done = sum(slot.finished for slot in slots)
         self._bar = tqdm(total=trials, initial=done, disable=None, smoothing=0, bar_format=BAR)
 
-    def show(self, slots: Sequence[Slot], number: int | None, share: float) -> None:
-        """Show the slots, and how far the trial of a number is."""
+    def show(self, slots: Sequence[Slot], index: int | None, share: float) -> None:
+        """Show the slots, and how far one trial is."""
         done = sum(slot.finished for slot in slots)
         self._bar.n = min(self._trials, done + share)
         parts = [f'{done}/{self._trials} trials']
         if (best := best_of(slots)) is not None:
-            parts.append(f'best {self._metric} {best.last.value:.3f} (trial {best.number})')
-        if number is None:
+            parts.append(f'best {self._metric} {best.last.value:.3f} (trial {best.index})')
+        if index is None:
             parts.append('waiting for the last trials of other workers')
         else:
-            parts.append(f'trial {number} {share:.0%}')
+            parts.append(f'trial {index} {share:.0%}')
         self._bar.set_postfix_str('; '.join(parts))
 
     def line(self, slot: Slot) -> None:

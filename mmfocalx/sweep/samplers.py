@@ -1,4 +1,4 @@
-"""Samplers whose draws depend on the trial's number, not on the worker or on its past."""
+"""Samplers whose draws depend on the slot of a trial, not on the worker or on its past."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ STARTUP_TRIALS = 6
 """Trials drawn at random before TPE has something to learn from."""
 
 
-class ByNumber(BaseSampler):
-    """A sampler made anew for each trial, seeded by the trial's number.
+class BySlot(BaseSampler):
+    """A sampler made anew for each trial, seeded by the slot that the trial fills.
 
     Workers that share a seed then never draw alike, and a sweep that was killed draws what it would
     have drawn. The first trial, where its values are given, is the config as it is.
@@ -38,10 +38,11 @@ class ByNumber(BaseSampler):
         self._inner: BaseSampler = make(seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        if trial.number == 0 and self._first is not None:
+        index = _index(study, trial)
+        if index == 0 and self._first is not None:
             self._inner = self._first
         else:
-            numbers = np.random.SeedSequence([self._seed, trial.number])
+            numbers = np.random.SeedSequence([self._seed, index])
             self._inner = self._make(int(numbers.generate_state(1)[0]))
         self._inner.before_trial(study, trial)
 
@@ -101,10 +102,13 @@ class Points(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        trials = study.get_trials(deepcopy=False)
-        slot = slot_of(trial.number, slots_of(trials))
-        index = trial.number if slot is None else slot.index
-        return self._points[index % len(self._points)][param_name]
+        return self._points[_index(study, trial) % len(self._points)][param_name]
+
+
+def _index(study: Study, trial: FrozenTrial) -> int:
+    """The index of a trial's slot; that of a trial which counts in none does not matter."""
+    slot = slot_of(trial.number, slots_of(study.get_trials(deepcopy=False)))
+    return trial.number if slot is None else slot.index
 
 
 def sampler(
@@ -121,8 +125,8 @@ def sampler(
     if name == 'grid':
         return Points(grid)
     if name == 'random':
-        return ByNumber(lambda seed: RandomSampler(seed=seed), seed, first)
-    return ByNumber(_tpe, seed, first)
+        return BySlot(lambda seed: RandomSampler(seed=seed), seed, first)
+    return BySlot(_tpe, seed, first)
 
 
 def _tpe(seed: int) -> TPESampler:

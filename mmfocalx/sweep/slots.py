@@ -1,9 +1,9 @@
 """Which trials of a study count: each of the K asked for once, whatever workers were killed.
 
-The trials of a study are numbered without gaps by its storage, however many workers draw them. From
-these numbers every worker finds the same slots. A trial that nothing continues fills the next slot;
-a retry belongs to the slot of the trial that it continues. Where two workers make a retry of the
-same trial at once, the one with the smaller number counts.
+The trials of a study are numbered by its storage, however many workers draw them. From these
+numbers every worker finds the same slots: a trial fills the next slot, unless it is the retry of
+another, whose slot it shares. Where two workers retry the same trial at once, the smaller number
+counts; what was drawn beyond K waits for a larger K.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ RETRY = getattr(optuna.storages, 'RetryHeartbeatStaleTrialCallback', None) or (
     optuna.storages.RetryFailedTrialCallback
 )
 """Its name from Optuna 4.9 on, and before."""
-REASON, SURPLUS, WORKER = 'reason', 'surplus', 'worker'
-"""User attributes of a trial: why it failed, that it was one too many, and who carries it out."""
+REASON, WORKER = 'reason', 'worker'
+"""User attributes of a trial: why it failed, and who carries it out."""
 
 
 @dataclass
@@ -28,17 +28,12 @@ class Slot:
     """One of the K trials that were asked for, with its attempts.
 
     Attributes:
-        index: Its place, from 0 on.
+        index: Its place, from 0 on, which never changes.
         attempts: A trial, and those that continued it where their workers were lost.
     """
 
     index: int
     attempts: list[FrozenTrial]
-
-    @property
-    def number(self) -> int:
-        """The number of its first attempt, which its folder is named after."""
-        return self.attempts[0].number
 
     @property
     def last(self) -> FrozenTrial:
@@ -69,9 +64,8 @@ def slots_of(trials: Iterable[FrozenTrial]) -> list[Slot]:
     for trial in sorted(trials, key=lambda trial: trial.number):
         before = RETRY.retry_history(trial)
         if not before:
-            if not trial.user_attrs.get(SURPLUS):
-                slots.append(Slot(len(slots), [trial]))
-                by_number[trial.number] = slots[-1]
+            by_number[trial.number] = Slot(len(slots), [trial])
+            slots.append(by_number[trial.number])
         elif (slot := by_number.get(before[0])) and slot.last.number == before[-1]:
             slot.attempts.append(trial)
     return slots

@@ -34,7 +34,7 @@ class Space:
 
     def __post_init__(self) -> None:
         for parameter in self.parameters:
-            self._defaults[parameter.name]
+            self.configured[parameter.name]
         keys = [self.keys.full(parameter.name) for parameter in self.parameters]
         for parameter, key in zip(self.parameters, keys, strict=True):
             if keys.count(key) > 1:
@@ -48,7 +48,7 @@ class Space:
         return Keys(self.config)
 
     @cached_property
-    def _defaults(self) -> dict[str, Any]:
+    def configured(self) -> dict[str, Any]:
         """The settings of the config, by parameter; of a loss its type."""
         found = {p.name: self.keys.value(self.keys.full(p.name)) for p in self.parameters}
         if 'loss' in found and isinstance(found['loss'], Mapping):
@@ -78,7 +78,7 @@ class Space:
         values: dict[str, Any] = {}
         for parameter in self._loss_first():
             if self._applies(parameter, values):
-                values[parameter.name] = parameter.stored(self._defaults[parameter.name])
+                values[parameter.name] = parameter.stored(self.configured[parameter.name])
         return None if None in values.values() else values
 
     def grid(self) -> list[dict[str, Any]]:
@@ -117,7 +117,7 @@ class Space:
     def _loss(self, key: str, name: str) -> dict[str, Any]:
         """A loss with its own defaults and the quality it is meant for; the config's is kept."""
         head = self.keys.head()
-        if name == self._defaults['loss']:
+        if name == self.configured['loss']:
             return {}
         owner = self.keys.find(name)
         settings = {'type': name, 'use_sigmoid': self.keys.value(key).get('use_sigmoid', True)}
@@ -125,7 +125,7 @@ class Space:
             settings |= example(self.keys.value(f'{head}.num_classes'))
         options: dict[str, Any] = {key: {'_delete_': True, **deepcopy(settings)}}
         takes_quality = 'quality' in (self.keys.arguments(self.keys.value(f'{head}.type')) or ())
-        if takes_quality and 'quality' not in self._defaults:
+        if takes_quality and 'quality' not in self.configured:
             aware = getattr(owner, 'quality_aware', False)
             options[f'{head}.quality'] = 'iou' if aware else 'none'
         return options

@@ -1,8 +1,8 @@
 """Where a study is stored, and which of its trials have lost their worker.
 
 A database has Optuna's heartbeats. A journal file has none: there, each worker touches a file
-beside the journal while it carries out a trial. Ages of files are differences of times of one file system,
-so clocks of different machines do not matter.
+beside the journal while it carries out a trial. Ages of files are differences of times of one file
+system, so clocks of different machines do not matter.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def open_storage(url: str, interval: int) -> BaseStorage:
 
 def journal_path(url: str) -> Path | None:
     """The file of a journal; None for a database."""
-    return Path(url.removeprefix('journal://')) if url.startswith('journal://') else None
+    return Path(url.removeprefix('journal:///')) if url.startswith('journal://') else None
 
 
 class Watch:

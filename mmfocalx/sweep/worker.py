@@ -19,7 +19,7 @@ from mmfocalx.compare.execution import execute
 from mmfocalx.compare.logs import HEADLINE, training_curves
 from mmfocalx.compare.resolved_config import training_length
 from mmfocalx.compare.runs import Outcome, Run
-from mmfocalx.sweep.slots import REASON, SURPLUS, Slot, retry, slot_of, slots_of
+from mmfocalx.sweep.slots import REASON, Slot, retry, slot_of, slots_of
 from mmfocalx.sweep.space import Space
 from mmfocalx.sweep.storage import Watch
 
@@ -71,13 +71,13 @@ class Plan:
     trials: int
     out: Path
 
-    def run(self, number: int, seed: int, values: dict[str, Any]) -> Run:
-        """The run of a trial's values with one seed."""
+    def run(self, index: int, seed: int, values: dict[str, Any]) -> Run:
+        """The run of a slot's values with one seed."""
         return Run(
-            name=f'trial {number}',
+            name=f'trial {index}',
             seed=seed,
             config=self.config,
-            work_dir=self.out / 'trials' / f'{number:04d}' / f'seed{seed}',
+            work_dir=self.out / 'trials' / f'{index:04d}' / f'seed{seed}',
             options=copy.deepcopy(self.options | self.space.options(values)),
             content=self.content,
         )
@@ -106,14 +106,14 @@ class Worker:
         self._pause = pause
         self._on_progress: OnProgress = lambda slots, number, share: None
         self._slots: list[Slot] = []
-        self._number: int | None = None
+        self._index: int | None = None
         self._faults: list[Exception] = []
 
     def work(self, on_progress: OnProgress, on_end: Callable[[Slot], None]) -> None:
         """Go on until every trial is finished.
 
         Args:
-            on_progress: Called several times a second with all slots, and the number and the
+            on_progress: Called several times a second with all slots, and the index and the
                 finished part, 0 to 1, of the trial that this worker carries out.
             on_end: Called with the slot of a trial that this worker has ended.
 
@@ -162,11 +162,11 @@ class Worker:
                 raise
             return  # this process was stopped for so long that others took it for lost
         for slot in self.slots():
-            if slot.finished and slot.number == self._number:
+            if slot.finished and slot.index == self._index:
                 on_end(slot)
 
     def _objective(self, trial: optuna.Trial) -> float:
-        self._number = None
+        self._index = None
         try:
             with self._watch.alive(trial):
                 return self._carry_out(trial)
@@ -182,15 +182,13 @@ class Worker:
         found = slots_of(self._study.get_trials(deepcopy=False))
         slot = slot_of(trial.number, found)
         if slot is None or slot.index >= self._plan.trials:
-            if slot is not None and slot.number == trial.number:
-                trial.set_user_attr(SURPLUS, True)
             raise GivenBackError
         self._slots = found[: self._plan.trials]
-        self._number = slot.number
+        self._index = slot.index
         values = self._plan.space.suggest(trial)
         results = []
         for seed in self._plan.seeds:
-            run = self._plan.run(slot.number, seed, values)
+            run = self._plan.run(slot.index, seed, values)
             outcome = self._execute(run, trial, prune=seed == self._plan.seeds[0])
             results.append(self._result(outcome, trial))
         trial.set_user_attr(RESULTS, results)
@@ -203,7 +201,7 @@ class Worker:
 
         def look(active: dict[Run, float]) -> None:
             share = (done + sum(active.values())) / len(self._plan.seeds)
-            self._on_progress(self._slots, self._number, share)
+            self._on_progress(self._slots, self._index, share)
             if reported is not None:
                 reported.look()
 
