@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import optuna
@@ -22,6 +23,7 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
 
 from mmfocalx.sweep.slots import WORKER
 
@@ -31,6 +33,8 @@ MISSED_BEATS = 3
 """A worker that has been silent for so many intervals is taken for lost."""
 SQLITE_PATIENCE = 120
 """Seconds that a worker waits for others that write to a SQLite file."""
+ATTEMPTS = 5
+"""To open a database, which workers that start together make at once."""
 
 
 def storage_url(storage: str) -> str:
@@ -55,10 +59,18 @@ def open_storage(url: str, interval: int) -> BaseStorage:
     if (journal := journal_path(url)) is not None:
         journal.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(journal)))
-    arguments = {}
+    arguments: dict[str, Any] = {}
     if url.startswith('sqlite:///'):
         Path(url.removeprefix('sqlite:///')).parent.mkdir(parents=True, exist_ok=True)
         arguments = {'connect_args': {'timeout': SQLITE_PATIENCE}}
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(DBAPIError):  # another worker makes its tables at this moment
+            return _database(url, interval, arguments)
+        time.sleep(0.5)
+    return _database(url, interval, arguments)
+
+
+def _database(url: str, interval: int, arguments: dict[str, Any]) -> RDBStorage:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ExperimentalWarning)
         return RDBStorage(
