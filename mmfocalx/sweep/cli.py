@@ -168,5 +168,6 @@ def summary(findings: Findings) -> str:
         lines.append(f'Train it with: python tools/train.py {plan.out / "best.py"}')
     counts = {state: len(findings.with_state(state)) for state in ('complete', 'pruned', 'failed')}
     lines.append(', '.join(f'{number} {state}' for state, number in counts.items()))
+    lines += [f'Missing in the report: {gap.part} ({gap.reason})' for gap in findings.gaps]
     lines.append(f'Report: {plan.out / "report.html"}')
     return '\n'.join(lines)

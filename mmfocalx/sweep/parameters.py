@@ -21,7 +21,7 @@ EXPECTED = (
 )
 Kind = Literal['float', 'log', 'int', 'choice']
 _PARTS = {'float': (2, 3), 'log': (2, 2), 'int': (2, 3)}
-_WORDS = {'true': True, 'false': False, 'none': None}
+_WORDS = {'true': True, 'false': False}
 _BETWEEN_COMMAS = re.compile(r'(?:\([^)]*\)|\[[^\]]*\]|\{[^}]*\}|[^,])+')
 
 
@@ -145,7 +145,7 @@ def _choices(text: str, rest: str) -> tuple[str, ...]:
 
 
 def parsed(text: str) -> Any:
-    """The value of a choice: a Python literal, true, false or none, or else the text itself."""
+    """The value of a choice, as ``--cfg-options`` reads it: a Python literal, or the text itself."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:

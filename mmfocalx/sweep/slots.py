@@ -23,7 +23,7 @@ REASON, WORKER = 'reason', 'worker'
 """User attributes of a trial: why it failed, and who carries it out."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """One of the K trials that were asked for, with its attempts.
 

@@ -1,0 +1,313 @@
+"""`tools/sweep.py` with stub trainings: what it refuses, prunes, retries, writes and shows."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from mmengine.config import Config
+from optuna.trial import TrialState
+
+from helpers import stub_tools, tiny_detection
+from helpers.sweeping import Sweep, Swept, a_sweep, final_value
+
+ROOT = Path(__file__).resolve().parents[2]
+STEP = ('--search', 'step=float:0.05:0.95')
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_detection.write_dataset(tmp_path_factory.mktemp('set') / 'data')
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, data: Path) -> Sweep:
+    return a_sweep(tmp_path, data)
+
+
+def text_of(page: str) -> str:
+    return html.unescape(
+        re.sub(r'\s+', ' ', re.sub(r'<style.*?</style>|<[^>]*>', '', page, flags=re.S))
+    )
+
+
+def starts(sweep: Sweep, index: int) -> int:
+    return len((sweep.folder(index) / 'starts.txt').read_text().splitlines())
+
+
+def test_values_best_config_and_page(sweep: Sweep) -> None:
+    swept = sweep.run(*STEP, '--trials', 4)
+    assert swept.code == 0
+    values = [trial['value'] for trial in swept.trials()]
+    steps = [trial['values']['step'] for trial in swept.trials()]
+    assert values == [final_value(step) for step in steps]
+    assert steps[0] == 0.1  # the config as it is
+    assert swept.numbers['default'] == 0
+    best = max(range(4), key=values.__getitem__)
+    assert swept.numbers['best'] == best
+    written = Config.fromfile(str(sweep.out / 'best.py'))
+    assert written.step == steps[best]
+    assert written.randomness.seed == 0
+    assert written.model.type == 'RetinaNet'
+    page = text_of(swept.page)
+    assert '4 of 4 trials complete, 0 pruned, 0 failed' in page
+    assert f'{100 * values[best]:.1f} (+{100 * (values[best] - values[0]):.1f})' in page
+    assert 'History' in page
+    assert 'Along step' in page
+    assert 'Missing' not in page
+    assert 'src="http' not in swept.page
+
+
+def test_a_finished_sweep_trains_nothing_and_goes_on_to_more(sweep: Sweep) -> None:
+    first = sweep.run(*STEP, '--trials', 2)
+    again = sweep.run(*STEP, '--trials', 2)
+    assert again.trials() == first.trials()
+    more = sweep.run(*STEP, '--trials', 3)
+    assert more.trials()[:2] == first.trials()
+    assert more.states() == ['complete'] * 3
+    assert [starts(sweep, index) for index in range(3)] == [1, 1, 1]
+
+
+def test_two_seeds_are_averaged(sweep: Sweep) -> None:
+    swept = sweep.run(*STEP, '--trials', 2, '--seeds', 3, 5)
+    for trial in swept.trials():
+        single = [final_value(trial['values']['step'], seed) for seed in (3, 5)]
+        assert trial['value'] == pytest.approx(sum(single) / 2, rel=1e-12)
+        assert [result['seed'] for result in trial['results']] == [3, 5]
+
+
+def test_every_point_of_a_grid(sweep: Sweep) -> None:
+    swept = sweep.run('--search', 'step=float:0.2:0.6:0.2', 'train_cfg.by=choice:1,2',
+                      '--sampler', 'grid', '--cfg-options', 'train_cfg.by=0')  # fmt: skip
+    found = [(trial['values']['step'], trial['values']['train_cfg.by']) for trial in swept.trials()]
+    assert found == [(step, by) for step in (0.2, 0.4, 0.6) for by in ('1', '2')]
+    assert swept.numbers['default'] is None
+    assert 'the gain is unknown' in text_of(swept.page)
+
+
+def test_hopeless_trainings_are_pruned(tmp_path: Path, data: Path) -> None:
+    sweep = a_sweep(tmp_path, data, more='watched = 0.9', pause=0.3)
+    values = ','.join(f'0.{digit}' for digit in '98765432')
+    swept = sweep.run('--search', f'watched=choice:{values}', '--sampler', 'grid')
+    states = dict(
+        zip([t['values']['watched'] for t in swept.trials()], swept.states(), strict=True)
+    )
+    assert [states[f'0.{digit}'] for digit in '9876'] == ['complete'] * 4  # nothing to compare with
+    assert [states[f'0.{digit}'] for digit in '5432'] == ['pruned'] * 4
+    for trial in swept.trials()[4:]:
+        assert trial['while_training'] == {'1': pytest.approx(trial['value'])}
+        assert len(sweep.history(trial['number'])) < 5  # its training was ended
+        assert not (sweep.folder(trial['number']) / 'val').exists()
+    assert swept.code == 0
+    assert '4 pruned' in text_of(swept.page)
+
+
+def test_without_a_pruner_all_come_to_their_end(tmp_path: Path, data: Path) -> None:
+    sweep = a_sweep(tmp_path, data, more='watched = 0.9')
+    swept = sweep.run('--search', 'watched=choice:0.9,0.8,0.7,0.6,0.1', '--sampler', 'grid',
+                      '--pruner', 'none')  # fmt: skip
+    assert swept.states() == ['complete'] * 5
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'), [((), 2), (('--val-interval', 1), 1), (('--pruner', 'none'), 8)]
+)
+def test_trainings_measure_their_map_often_enough(
+    tmp_path: Path, data: Path, given: tuple, expected: int
+) -> None:
+    more = 'train_cfg = dict(max_epochs=8, val_interval=8)'
+    sweep = a_sweep(tmp_path, data, more=more)
+    sweep.run(*STEP, '--trials', 1, *given)
+    config = Config.fromfile(str(sweep.folder(0) / 'config' / 'config.py'))
+    assert config.train_cfg.val_interval == expected
+
+
+def test_a_trial_that_fails_counts_and_is_retried_on_request(tmp_path: Path, data: Path) -> None:
+    sweep = a_sweep(tmp_path, data)
+    arguments = ('--search', 'mood=choice:fine,broken,hiccup', '--sampler', 'grid')
+    swept = sweep.run(*arguments)
+    assert swept.code == 1
+    assert swept.states() == ['complete', 'failed', 'complete']
+    assert swept.trials()[1]['reason'] == 'seed 0: training: mmengine.FancyError: no such loss'
+    assert 'no such loss' in swept.page
+    assert sweep.run(*arguments).trials() == swept.trials()
+    assert starts(sweep, 1) == 1
+    train = sweep.tools / 'train.py'
+    train.write_text(train.read_text().replace("mood == 'broken'", 'False'))
+    again = sweep.run(*arguments, '--retry-failed')
+    assert again.code == 0
+    assert again.states() == ['complete'] * 3
+    assert len(again.trials()[1]['attempts']) == 2
+
+
+def test_a_sweep_in_which_everything_fails_ends(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture
+) -> None:
+    sweep = a_sweep(tmp_path, data, mood='broken')
+    swept = sweep.run(*STEP, '--trials', 9)
+    assert swept.code == 1
+    assert swept.states() == ['failed'] * 3
+    assert 'Given up: the first 3 trials failed' in capsys.readouterr().err
+    assert not (sweep.out / 'best.py').exists()
+    assert 'No trial has come to its end' in text_of(swept.page)
+
+
+def change_config(sweep: Sweep) -> None:
+    text = sweep.config.read_text()
+    sweep.config.write_text(text.replace("type='RetinaNet'", "type='FCOS'"))
+
+
+def change_data(sweep: Sweep) -> None:
+    found = re.search(r"ann_file='(.*/annotations.json)'", sweep.config.read_text())
+    path = Path(found[1])
+    path.write_text(path.read_text() + '\n')
+
+
+CHANGES = {
+    'config': (change_config, (*STEP, '--trials', 2), 'the config with its options differs'),
+    'data': (change_data, (*STEP, '--trials', 2), 'annotations.json differs'),
+    'space': (None, ('--search', 'step=float:0.05:0.9'),
+              '--search step was float:0.05:0.95, and is float:0.05:0.9'),
+    'more': (None, (*STEP, 'pause=choice:0.01,0.02'),
+             '--search pause was not given, and is choice:0.01,0.02'),
+    'seeds': (None, (*STEP, '--seeds', 0, 1), '--seeds was 0, and is 0 1'),
+    'metric': (None, (*STEP, '--metric', 'AP50'), '--metric was mAP, and is AP50'),
+    'sampler': (None, (*STEP, '--sampler', 'random'), '--sampler was tpe, and is random'),
+    'options': (None, (*STEP, '--cfg-options', 'pause=0.02'),
+                'the config with its options differs'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('changed', CHANGES)
+def test_a_study_of_something_else_is_refused(tmp_path: Path, changed: str) -> None:
+    change, arguments, message = CHANGES[changed]
+    sweep = a_sweep(tmp_path, tiny_detection.write_dataset(tmp_path / 'data'))
+    before = sweep.run(*STEP, '--trials', 1)
+    if change is not None:
+        change(sweep)
+    with pytest.raises(SystemExit, match=re.escape(message)) as error:
+        sweep.run(*arguments)
+    assert "the study 'config' is of something else" in str(error.value)
+    assert len(sweep.attempts()) == 1
+    assert sweep.read().numbers == before.numbers
+
+
+def test_a_folder_holds_one_study(tmp_path: Path, sweep: Sweep) -> None:
+    sweep.run(*STEP, '--trials', 1)
+    for words in (['--study', 'other'], ['--storage', str(tmp_path / 'other.db')]):
+        with pytest.raises(SystemExit, match='holds trials of another study'):
+            sweep.run(*STEP, *words)
+
+
+def test_a_study_of_optunas_own_is_left_alone(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('mmfocalx.sweep.study.PATIENCE', 0.1)
+    backend = optuna.storages.journal.JournalFileBackend(sweep.storage)
+    study = optuna.create_study(
+        storage=optuna.storages.JournalStorage(backend), study_name='config', direction='maximize'
+    )
+    study.optimize(lambda trial: trial.suggest_float('x', 0, 1), n_trials=1)
+    with pytest.raises(SystemExit, match='does not say what it is of'):
+        sweep.run(*STEP)
+    assert len(sweep.attempts()) == 1
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--search', 'steb=float:0:1'], "but got 'steb'. Did you mean 'step'?"),
+        (['--search', 'step=0:1'], 'KEY=float:LOW:HIGH'),
+        (['--search', 'step=float:0:1', '--sampler', 'grid'], 'for a grid'),
+        (['--search', 'step=choice:1,2', '--sampler', 'grid', '--trials', '3'], '2 points only'),
+        ([*STEP, '--storage', 'nosuch://x'], '--storage nosuch://x cannot be used'),
+    ],
+)
+def test_mistakes_are_named_before_anything_starts(
+    sweep: Sweep, words: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        sweep.run(*words)
+    assert not (sweep.out / 'trials').exists()
+    assert sweep.attempts() == []
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['--trials', '0'], '--trials must be at least 1, but got 0'),
+        (['--heartbeat', '-1'], '--heartbeat must be at least 1, but got -1'),
+        (['--seeds', '1', '1'], 'given twice'),
+        (['--sampler', 'bayes'], 'invalid choice'),
+    ],
+)
+def test_bad_arguments(
+    sweep: Sweep, words: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        sweep.run(*words)
+    assert message in capsys.readouterr().err
+
+
+def test_data_that_are_missing_are_named(tmp_path: Path) -> None:
+    tools = stub_tools.write_tools(tmp_path / 'tools')
+    config = stub_tools.write_config(tmp_path / 'config.py', tmp_path / 'nowhere')
+    sweep = Sweep(tools, config, tmp_path / 'out', str(tmp_path / 'study.db'))
+    with pytest.raises(SystemExit, match=r'no file .*nowhere/annotations.json'):
+        sweep.run(*STEP)
+
+
+@pytest.mark.parametrize(('version', 'found'), [(None, 'none'), ('3.6.1', '3.6.1')])
+def test_without_optuna_the_error_says_what_to_install(
+    tmp_path: Path, version: str | None, found: str
+) -> None:
+    """Its distribution is hidden, or another one is found first."""
+    code = f"""
+import runpy, sys
+from importlib import metadata
+known = metadata.version
+def version(name):
+    if name != 'optuna': return known(name)
+    if {version!r} is None: raise metadata.PackageNotFoundError(name)
+    return {version!r}
+metadata.version = version
+sys.argv = ['sweep.py', '--help']
+runpy.run_path({str(ROOT / 'tools' / 'sweep.py')!r}, run_name='__main__')
+"""
+    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == (
+        f'ImportError: tools/sweep.py needs optuna>=4, but {found} is installed. '
+        "To install: pip install 'optuna>=4'"
+    )
+
+
+def test_a_trial_of_a_worker_that_was_stopped_is_counted_once(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first trial is trained, somebody takes its worker for lost and queues it again."""
+    from mmfocalx.sweep import worker
+
+    results = worker.Worker._result
+
+    def taken(self: worker.Worker, outcome: object, trial: optuna.Trial) -> dict:
+        found = results(self, outcome, trial)
+        if trial.number == 0:
+            self._study.tell(0, state=TrialState.FAIL)
+            self.queue_lost()
+        return found
+
+    monkeypatch.setattr(worker.Worker, '_result', taken)
+    swept: Swept = sweep.run(*STEP, '--trials', 2)
+    assert swept.code == 0
+    assert [trial['attempts'] for trial in swept.trials()] == [[0, 1], [2]]
+    assert swept.states() == ['complete'] * 2
+    assert starts(sweep, 0) == 1  # its result was there
