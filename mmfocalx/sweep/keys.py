@@ -118,7 +118,7 @@ class Keys:
     def _import(self) -> None:
         if not self._imported:
             imports = self.config.get('custom_imports') or {}
-            import_modules_from_strings(list(imports.get('imports', [])), allow_failed_imports=True)
+            import_modules_from_strings(imports.get('imports') or [], allow_failed_imports=True)
             self._imported = True
 
     def _get(self, key: str) -> Any:

@@ -91,7 +91,7 @@ class Parameter:
         if self.step is None:
             hint = f'Give float:LOW:HIGH:STEP or choice:{self.low:g},{self.high:g},...'
             got = f'{self.name}={self}'
-            wrong('--search', 'of values that can be counted, for a grid', got, hint=hint)
+            wrong('--search', 'a finite number of values, for a grid', got, hint=hint)
         number = math.floor((self.high - self.low) / self.step + 1e-9)
         return [round(self.low + k * self.step, 12) for k in range(number + 1)]
 
@@ -114,11 +114,11 @@ def parse(text: str) -> Parameter:
     parts = rest.split(':')
     low, high, *step = _numbers(text, parts, int if kind == 'int' else float, _PARTS[kind])
     if not low < high:
-        wrong('--search', 'of a LOW that is below HIGH', text)
+        wrong('--search', 'a range with LOW below HIGH', text)
     if kind == 'log' and low <= 0:
-        wrong('--search', 'of a LOW above 0, where the scale is logarithmic', text)
+        wrong('--search', 'a logarithmic range with LOW above 0', text)
     if step and not 0 < step[0] <= high - low:
-        wrong('--search', 'of a STEP above 0 and of at most HIGH - LOW', text)
+        wrong('--search', 'a range with STEP above 0 and at most HIGH - LOW', text)
     return Parameter(name, cast(Kind, kind), low, high, step[0] if step else None)
 
 
@@ -132,7 +132,7 @@ def _numbers(
     except ValueError as error:
         wrong('--search', EXPECTED, text, hint=f'{str(error).capitalize()}.')
     if not all(map(math.isfinite, numbers)):
-        wrong('--search', 'of finite numbers', text)
+        wrong('--search', 'a range of finite numbers', text)
     return numbers
 
 
@@ -140,12 +140,12 @@ def _choices(text: str, rest: str) -> tuple[str, ...]:
     choices = tuple(part.strip() for part in _BETWEEN_COMMAS.findall(rest))
     values = [parsed(choice) for choice in choices]
     if len(choices) < 2 or any(_same(*pair) for pair in itertools.combinations(values, 2)):
-        wrong('--search', 'of two different choices or more', text)
+        wrong('--search', 'a choice of two different values or more', text)
     return choices
 
 
 def parsed(text: str) -> Any:
-    """The value of a choice, as ``--cfg-options`` reads it: a Python literal, or the text itself."""
+    """The value of a choice, as ``--cfg-options`` reads it: a literal, or the text itself."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:

@@ -38,7 +38,7 @@ class Space:
         keys = [self.keys.full(parameter.name) for parameter in self.parameters]
         for parameter, key in zip(self.parameters, keys, strict=True):
             if keys.count(key) > 1:
-                wrong('--search', 'given once for each key', f'{parameter.name} twice ({key})')
+                wrong('--search', 'one KEY=VALUES for each key', f'{parameter.name} twice ({key})')
             if parameter.name == 'loss':
                 self._check_losses(parameter)
 
@@ -58,7 +58,7 @@ class Space:
     def _check_losses(self, parameter: Parameter) -> None:
         for name in parameter.choices:
             if self.keys.find(name) is None:
-                wrong('--search', 'losses that are registered', f'loss={name}')
+                wrong('--search', 'a choice of registered losses', f'loss={name}')
 
     @property
     def texts(self) -> dict[str, str]:

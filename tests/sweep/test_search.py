@@ -75,16 +75,16 @@ def test_a_logarithmic_scale() -> None:
         ('gamma=float:0.5', 'KEY=float:LOW:HIGH'),
         ('gamma=float:0.5:x', "could not convert string to float: 'x'"),
         ('gamma=int:0.5:4', 'Invalid literal'),
-        ('gamma=float:4:0.5', 'LOW that is below HIGH'),
-        ('gamma=float:1:1', 'LOW that is below HIGH'),
+        ('gamma=float:4:0.5', 'LOW below HIGH'),
+        ('gamma=float:1:1', 'LOW below HIGH'),
         ('gamma=float:0:nan', 'finite'),
         ('gamma=float:0:inf', 'finite'),
         ('lr=log:0:1', 'LOW above 0'),
         ('lr=log:1e-4:1e-2:3', 'KEY=float:LOW:HIGH'),
         ('gamma=float:0:1:2', 'STEP above 0'),
         ('gamma=float:0:1:0', 'STEP above 0'),
-        ('loss=choice:FocalLossX', 'two different choices'),
-        ('a=choice:1,1.0', 'two different choices'),
+        ('loss=choice:FocalLossX', 'two different values'),
+        ('a=choice:1,1.0', 'two different values'),
     ],
 )
 def test_bad_syntax_is_named(text: str, message: str) -> None:
@@ -156,7 +156,7 @@ def test_a_loss_brings_its_own_defaults_and_quality() -> None:
 
 
 def test_a_loss_that_does_not_exist() -> None:
-    with pytest.raises(ValueError, match=r'losses that are registered.*FocaLossX'):
+    with pytest.raises(ValueError, match=r'a choice of registered losses.*FocaLossX'):
         a_space('loss=choice:FocalLossX,FocaLossX')
 
 
