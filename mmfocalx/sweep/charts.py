@@ -113,15 +113,15 @@ def along(parameter: Parameter, findings: Findings) -> str:
             axes.set_xlim(-0.5, len(labels) - 0.5)
         else:
             axes.set_xlim(parameter.low, parameter.high)
-            axes.set_clip_on(False)
         if parameter.kind == 'log':
             log_scale(axes, 'x')
         shades = np.linspace(0.35, 1, max(len(shown), 1))
         for slot, shade in zip(shown, shades, strict=False):
-            axes.plot([place(slot)], _values([slot]), marker='o', color=BLUE, alpha=shade)
+            axes.plot([place(slot)], _values([slot]), marker='o', color=BLUE, alpha=shade,
+                      clip_on=False)  # fmt: skip
         if findings.best in shown:
             axes.plot([place(findings.best)], _values([findings.best]), marker='o', markersize=12,
-                      color=GREY, fillstyle='none')  # fmt: skip
+                      color=GREY, fillstyle='none', clip_on=False)  # fmt: skip
         if findings.default in shown:
             _mark_default(axes, findings, place)
         axes.set(xlabel=parameter.name, ylabel=f'{findings.plan.metric}, percent')
@@ -151,9 +151,8 @@ def curves(findings: Findings) -> str:
                 marker='o' if len(steps) == 1 else None,
                 markersize=3,
             )
-        length = findings.plan.content.get('train_cfg', {})
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel='epoch' if length.get('max_epochs') else 'iteration', ylabel='mAP, percent')
+        axes.set(xlabel=findings.plan.unit, ylabel='mAP, percent')
 
     return draw(plot)
 
@@ -165,4 +164,4 @@ def _values(slots: Sequence[Slot]) -> list[float]:
 def _mark_default(axes: Axes, findings: Findings, place: Callable[[Slot], float]) -> None:
     if findings.default is not None:
         axes.plot([place(findings.default)], _values([findings.default]), marker='D',
-                  color=ORANGE, linestyle='')  # fmt: skip
+                  color=ORANGE, linestyle='', clip_on=False)  # fmt: skip

@@ -71,6 +71,11 @@ class Plan:
     trials: int
     out: Path
 
+    @property
+    def unit(self) -> str:
+        """What the length of a training is counted in."""
+        return 'epoch' if self.content.train_cfg.get('max_epochs') else 'iteration'
+
     def run(self, index: int, seed: int, values: dict[str, Any]) -> Run:
         """The run of a slot's values with one seed."""
         return Run(
