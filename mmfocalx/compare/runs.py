@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +63,7 @@ class Run:
         """The config with its bases, the options and the seed merged in, as it was first read."""
         content = self.content or Config.fromfile(str(self.config), import_custom_modules=False)
         settings = Config(content.to_dict(), filename=str(self.config))
-        settings.merge_from_dict(deepcopy({**self.options, 'randomness.seed': self.seed}))
+        settings.merge_from_dict({**self.options, 'randomness.seed': self.seed})
         return settings
 
     @cached_property

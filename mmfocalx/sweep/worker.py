@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -83,7 +82,7 @@ class Plan:
             seed=seed,
             config=self.config,
             work_dir=self.out / 'trials' / f'{index:04d}' / f'seed{seed}',
-            options=copy.deepcopy(self.options | self.space.options(values)),
+            options=self.options | self.space.options(values),
             content=self.content,
         )
 

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from helpers import stub_tools, tiny_detection
 from helpers.sweeping import Sweep, Swept, a_sweep, final_value
+from mmfocalx.sweep.slots import retry
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP = ('--search', 'step=float:0.05:0.95')
@@ -311,3 +312,23 @@ def test_a_trial_of_a_worker_that_was_stopped_is_counted_once(
     assert [trial['attempts'] for trial in swept.trials()] == [[0, 1], [2]]
     assert swept.states() == ['complete'] * 2
     assert starts(sweep, 0) == 1  # its result was there
+
+
+def test_trials_that_are_not_for_this_sweep_are_not_trained(sweep: Sweep) -> None:
+    """Others drew one trial too many, and queued a lost one twice."""
+    sweep.run(*STEP, '--trials', 2)
+    backend = optuna.storages.journal.JournalFileBackend(sweep.storage)
+    study = optuna.load_study(storage=optuna.storages.JournalStorage(backend), study_name='config')
+    lost = study.ask().number
+    study.enqueue_trial({'step': 0.3})  # the fourth of three
+    study.tell(lost, state=TrialState.FAIL)
+    for _ in range(2):
+        retry(study, study.trials[lost])
+    swept = sweep.run(*STEP, '--trials', 3)
+    assert [trial['attempts'] for trial in swept.trials()] == [[0], [1], [2, 4]]
+    assert swept.states() == ['complete'] * 3
+    assert not sweep.folder(3).exists()
+    more = sweep.run(*STEP, '--trials', 4)
+    assert more.trials()[3]['values'] == {'step': 0.3}
+    assert more.states() == ['complete'] * 4
+    assert starts(sweep, 2) == 1
