@@ -19,6 +19,8 @@ RETRY = getattr(optuna.storages, 'RetryHeartbeatStaleTrialCallback', None) or (
     optuna.storages.RetryFailedTrialCallback
 )
 """Its name from Optuna 4.9 on, and before."""
+ALREADY_OVER: type[Exception] = getattr(optuna.exceptions, 'UpdateFinishedTrialError', RuntimeError)
+"""What a storage raises where a trial has ended already; early versions 4 have no name for it."""
 REASON, WORKER = 'reason', 'worker'
 """User attributes of a trial: why it failed, and who carries it out."""
 

@@ -19,13 +19,13 @@ from typing import Any
 from urllib.parse import quote
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
-from mmfocalx.sweep.slots import WORKER
+from mmfocalx.sweep.slots import ALREADY_OVER, WORKER
 
 DATABASES = ('.db', '.sqlite', '.sqlite3')
 """Endings of files that hold a SQLite database; any other file is a journal."""
@@ -126,7 +126,7 @@ class Watch:
                 lost = self._folder is not None and self._silent(self._folder, trial)
             if lost:
                 # Whoever of several workers is too late finds it failed.
-                with contextlib.suppress(ValueError, UpdateFinishedTrialError):
+                with contextlib.suppress(ValueError, ALREADY_OVER):
                     self._study.tell(trial.number, state=TrialState.FAIL)
 
     def _never_begins(self, number: int) -> bool:

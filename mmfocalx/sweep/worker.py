@@ -11,14 +11,13 @@ from typing import Any
 
 import optuna
 from mmengine.config import Config
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from mmfocalx.compare.execution import execute
 from mmfocalx.compare.logs import HEADLINE, training_curves
 from mmfocalx.compare.resolved_config import training_length
 from mmfocalx.compare.runs import Outcome, Run
-from mmfocalx.sweep.slots import REASON, Slot, retry, slot_of, slots_of
+from mmfocalx.sweep.slots import ALREADY_OVER, REASON, Slot, retry, slot_of, slots_of
 from mmfocalx.sweep.space import Space
 from mmfocalx.sweep.storage import Watch
 
@@ -161,8 +160,8 @@ class Worker:
         self._faults.clear()
         try:
             self._study.optimize(self._objective, n_trials=1, catch=(FailedError, GivenBackError))
-        except (ValueError, UpdateFinishedTrialError):
-            if any(not isinstance(fault, UpdateFinishedTrialError) for fault in self._faults):
+        except (ValueError, ALREADY_OVER):
+            if any(not isinstance(fault, ALREADY_OVER) for fault in self._faults):
                 raise
             return  # this process was stopped for so long that others took it for lost
         for slot in self.slots():
