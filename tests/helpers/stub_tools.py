@@ -3,7 +3,8 @@
 A stub training goes through the epochs of its config. A checkpoint holds a number that depends on
 the seed, the config, the checkpoint that it was started from and every epoch before, so only a
 training that was continued properly ends with the number of one that was never interrupted. As in
-mmdet, `--resume` makes the config's `load_from` void.
+mmdet, `--resume` makes the config's `load_from` void. A config that says `watched` has a growing
+mAP while training, which ends with that value.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ for epoch in range(epoch + 1, 6):
     with (scalars / 'scalars.json').open('a') as file:
         row = {'loss': float('nan') if loss else 1 / epoch, 'epoch': epoch, 'step': 10 * epoch}
         print(json.dumps(row), file=file)
+        if 'watched' in config:
+            row = {'coco/bbox_mAP': config['watched'] * epoch / 5, 'step': epoch}
+            print(json.dumps(row), file=file)
     print(f'Epoch(train) [{epoch}][10/10]  lr: 1')
 (folder / 'epoch_5-fe67127b.pth').write_text('published')
 """
