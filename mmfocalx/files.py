@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -49,3 +51,37 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON as a :func:`whole` file."""
     with whole(path, 'w') as file:
         json.dump(content, file, indent=1)
+
+
+@contextlib.contextmanager
+def exclusive_folder(path: Path) -> Iterator[Path]:
+    """An empty folder that one process has at a time, and others wait for.
+
+    The lock on it ends with the process that holds it, so that the next one can tell, and remove,
+    what a killed process left in it. It is removed in the end, unless it was moved.
+    """
+    while True:
+        path.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # moved or removed meanwhile
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_at(descriptor, path):
+            if not any(path.iterdir()):
+                break
+            shutil.rmtree(path)
+        os.close(descriptor)
+    try:
+        yield path
+    finally:
+        if _is_at(descriptor, path):
+            shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
