@@ -1,8 +1,8 @@
 """Small trainings that go wrong in one way each, and what puts them right.
 
 One training takes a second: at each of 200 steps 2,048 new rows, of which 21 are objects of three
-classes, a network of one hidden layer, and SGD with momentum. ``python -m helpers.symptoms``, with ``tests`` on the path, prints the
-figures of docs/training.md.
+classes, a network of one hidden layer, and SGD with momentum. ``python -m helpers.symptoms``, with
+``tests`` on the path, prints the figures of docs/training.md.
 """
 
 from __future__ import annotations
@@ -129,10 +129,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
     'lr 3': dict(lr=3.0),
     'lr 3, clipped': dict(lr=3.0, max_norm=1.0),
     **{f'focal, lr {lr}': dict(lr=lr) for lr in (0.01, 0.03, 0.3)},
-    **{
-        f'cross-entropy, lr {lr}': dict(loss=CROSS_ENTROPY, lr=lr)
-        for lr in (0.01, 0.03, 0.1, 0.3)
-    },
+    **{f'cross-entropy, lr {lr}': dict(loss=CROSS_ENTROPY, lr=lr) for lr in (0.01, 0.03, 0.1, 0.3)},
     **{
         f'{name}, AdamW, lr {lr}': dict(loss=loss, lr=lr, optimizer='AdamW')
         for lr in (0.003, 0.01, 0.03, 0.1, 0.3)
