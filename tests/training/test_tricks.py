@@ -24,6 +24,7 @@ from helpers.tiny_runs import ROOT, run_quickly, write_training
 LOSS = dict(type='FocalLossX', use_sigmoid=True)
 TRICKS = Path(mmfocalx.config_path('_base_/tricks/warmup.py')).parent
 BASES = [str(TRICKS / f'{name}.py') for name in ('warmup', 'clip_grad', 'focal_lr', 'bias_prior')]
+GUARD = str(TRICKS / 'non_finite_guard.py')
 BODY = f"""
 param_scheduler = [_base_.warmup, dict(type='MultiStepLR', milestones=[2])]
 optim_wrapper = dict(
@@ -41,7 +42,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('tricks')
     plain = write_training(root)
     path = root / 'tricks.py'
-    path.write_text(f'_base_ = {[str(plain), *BASES]}{BODY}')
+    path.write_text(f'_base_ = {[str(plain), *BASES, GUARD]}{BODY}')
     return path
 
 
@@ -112,5 +113,6 @@ def test_they_train(config: Path, tmp_path: Path) -> None:
     code = run_quickly(ROOT / 'tools/train.py', config, '--work-dir', tmp_path, log=log)
     assert code == 0, log.read_text()
     (line,) = re.findall(r'Epoch\(train\) +\[1\]\[1/2\].*', log.read_text())
+    assert 'NonFiniteGuardHook' in log.read_text()
     # A thousandth of 0.002, and the length of the gradient, which clipping has to know.
     assert 'lr: 2.0000e-06' in line and re.search(r'grad_norm: [0-9.]+', line)
