@@ -87,9 +87,8 @@ def build(out: str | os.PathLike[str], seed: int = 0, masks: bool = False) -> bo
     with exclusive_folder(target.with_name(f'.{target.name}.digit_scenes.part')) as scratch:
         if _is_finished(target, seed, masks):  # by the process that had the folder before
             return False
-        for split, split_seed in zip(
-            _splits(seed), np.random.SeedSequence(seed).spawn(3), strict=True
-        ):
+        seeds = np.random.SeedSequence(seed).spawn(3)
+        for split, split_seed in zip(_splits(seed), seeds, strict=True):
             _write_split(scratch, split, split_seed, masks)
         (scratch / STAMP).write_text(json.dumps(_stamp(seed)))
         if _is_finished(target, seed):
