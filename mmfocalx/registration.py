@@ -19,6 +19,7 @@ class Registered(NamedTuple):
 BUILT_ON_MMDET = (
     Registered('mmfocalx.models', 'MODELS', ('EfficientNetLite', 'FCOSHeadX', 'RetinaHeadX')),
     Registered('mmfocalx.datasets.coco', 'DATASETS', ('CheckedCocoDataset',)),
+    Registered('mmfocalx.engine.non_finite', 'HOOKS', ('NonFiniteGuardHook',)),
 )
 BUILT_ON_HOTCOCO = (Registered('mmfocalx.evaluation', 'METRICS', ('ScoreQualityMetric',)),)
 

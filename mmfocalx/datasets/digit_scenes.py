@@ -5,28 +5,26 @@ is ``192 x 192`` px and holds 2 to 8 digits with tight boxes. A scan appears in 
 the training split digit ``d`` is drawn in proportion to ``1 / (d + 1)`` (Zipf's law); ``val`` and
 ``test`` draw all digits equally, so that every class's AP rests on as many boxes.
 
-Run ``python -m mmfocalx.datasets.digit_scenes --out data/digit_scenes`` to make it.
+Run ``python -m mmfocalx.datasets.digit_scenes --out data/digit_scenes`` to make it; ``--masks``
+adds the mask of every digit in annotation files of their own.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
 import json
 import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mmfocalx.errors import check_integer, wrong
+from mmfocalx.errors import check_bool, check_integer, wrong
+from mmfocalx.files import exclusive_folder
 
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 SCENE_SIZE = 192
@@ -45,6 +43,14 @@ Array = NDArray[Any]
 Box = tuple[int, int, int, int]
 
 
+class Digit(NamedTuple):
+    """A digit in a scene: its class, its box, and where in the box its ink is, ``(h, w)`` bool."""
+
+    label: int
+    box: Box
+    ink: Array
+
+
 @dataclass(frozen=True)
 class Split:
     """The scans of one split and how often each digit is drawn from them."""
@@ -54,97 +60,82 @@ class Split:
     class_weights: Array
 
 
-def build(out: str | os.PathLike[str], seed: int = 0) -> bool:
+def build(out: str | os.PathLike[str], seed: int = 0, masks: bool = False) -> bool:
     """Make the set in the folder ``out``, all of it or nothing; one process does, others wait.
 
     Args:
         out: The folder to make. It gets ``{train,val,test}/*.jpg`` and
             ``annotations/{train,val,test}.json`` in COCO format.
         seed: The same seed gives the same bytes of JSON.
+        masks: Whether it gets ``annotations/{train,val,test}_masks.json``, too, which also have
+            the mask of each digit. A finished set without them gets them and is else left alone.
 
     Returns:
-        True if the set was made, False if a finished one with this seed was there.
+        True if anything was made, False if a finished one with this seed was there.
 
     Raises:
-        TypeError: ``seed`` is no integer.
+        TypeError: ``seed`` is no integer, or ``masks`` no bool.
         ValueError: ``seed`` is negative, or ``out`` holds something else.
         ImportError: scikit-learn is missing.
     """
     seed = check_integer('seed', seed, low=0)
+    check_bool('masks', masks)
     target = Path(out).absolute()
-    if _is_finished(target, seed):
+    if _is_finished(target, seed, masks):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _scratch(target) as scratch:
-        if _is_finished(target, seed):  # by the process that had the scratch folder before
+    with exclusive_folder(target.with_name(f'.{target.name}.digit_scenes.part')) as scratch:
+        if _is_finished(target, seed, masks):  # by the process that had the folder before
             return False
-        for split, split_seed in zip(
-            _splits(seed), np.random.SeedSequence(seed).spawn(3), strict=True
-        ):
-            _write_split(scratch, split, split_seed)
+        seeds = np.random.SeedSequence(seed).spawn(3)
+        for split, split_seed in zip(_splits(seed), seeds, strict=True):
+            _write_split(scratch, split, split_seed, masks)
         (scratch / STAMP).write_text(json.dumps(_stamp(seed)))
+        if _is_finished(target, seed):
+            return masks and _add_masks(scratch, target)
         try:
             scratch.rename(target)
         except OSError:  # a copy of the finished set may have come from elsewhere meanwhile
-            if not _is_finished(target, seed):
+            if not _is_finished(target, seed, masks):
                 raise
             return False
     return True
 
 
-@contextlib.contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """An empty folder beside ``target``, which one process has at a time, and others wait for.
-
-    The lock on it ends with the process that holds it, so that the next one can tell, and remove,
-    what a killed process left in it. It is removed in the end, unless it was moved.
-    """
-    scratch = target.with_name(f'.{target.name}.digit_scenes.part')
-    while True:
-        scratch.mkdir(exist_ok=True)
-        try:
-            descriptor = os.open(scratch, os.O_RDONLY)
-        except FileNotFoundError:  # moved or removed meanwhile
-            continue
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_at(descriptor, scratch):
-            if not any(scratch.iterdir()):
-                break
-            shutil.rmtree(scratch)
-        os.close(descriptor)
-    try:
-        yield scratch
-    finally:
-        if _is_at(descriptor, scratch):
-            shutil.rmtree(scratch, ignore_errors=True)
-        os.close(descriptor)
+def _annotation_file(root: Path, split: str, masks: bool = False) -> Path:
+    return root / 'annotations' / (f'{split}_masks.json' if masks else f'{split}.json')
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+def _add_masks(new: Path, finished: Path) -> bool:
+    """Move the annotations with masks of one set into another one of the same boxes."""
+    boxes, known = (
+        [_annotation_file(root, split).read_bytes() for split in NUM_IMAGES]
+        for root in (new, finished)
+    )
+    if boxes != known:
+        expected = 'a folder with the boxes that are made here from its seed'
+        hint = 'Other versions of NumPy, SciPy or OpenCV made it. Choose another folder.'
+        wrong('out', expected, str(finished), hint=hint)
+    for split in NUM_IMAGES:
+        _annotation_file(new, split, True).replace(_annotation_file(finished, split, True))
+    return True
 
 
 def _stamp(seed: int) -> dict[str, int]:
     return {'format': FORMAT_VERSION, 'seed': seed}
 
 
-def _is_finished(folder: Path, seed: int) -> bool:
+def _is_finished(folder: Path, seed: int, masks: bool = False) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     stamp = folder / STAMP
     found = json.loads(stamp.read_text()) if stamp.is_file() else None
     if found == _stamp(seed):
-        return True
+        return not masks or all(_annotation_file(folder, s, True).is_file() for s in NUM_IMAGES)
     what = f'digit scenes of {found}' if found else 'something that is no finished set'
-    wrong(
-        'out',
-        f'a folder that is absent, empty or digit scenes of {_stamp(seed)}',
-        str(folder),
-        hint=f'It holds {what}. Remove it or choose another folder.',
-    )
+    expected = f'a folder that is absent, empty or digit scenes of {_stamp(seed)}'
+    hint = f'It holds {what}. Remove it or choose another folder.'
+    wrong('out', expected, str(folder), hint=hint)
 
 
 def _splits(seed: int) -> list[Split]:
@@ -167,11 +158,12 @@ def _splits(seed: int) -> list[Split]:
     return [Split(name, parts[name], weights[name] / weights[name].sum()) for name in parts]
 
 
-def _write_split(root: Path, split: Split, seed: np.random.SeedSequence) -> None:
+def _write_split(root: Path, split: Split, seed: np.random.SeedSequence, masks: bool) -> None:
     rng = np.random.default_rng(seed)
     (root / split.name).mkdir()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    mask_annotations: list[dict[str, Any]] = []
     for image_id in range(NUM_IMAGES[split.name]):
         scene, digits = _render_scene(split, rng)
         file_name = f'{image_id:05d}.jpg'
@@ -181,17 +173,18 @@ def _write_split(root: Path, split: Split, seed: np.random.SeedSequence) -> None
         images.append(
             {'id': image_id, 'file_name': file_name, 'width': SCENE_SIZE, 'height': SCENE_SIZE}
         )
-        for digit, (x, y, w, h) in digits:
-            annotations.append(
-                {
-                    'id': len(annotations) + 1,
-                    'image_id': image_id,
-                    'category_id': digit,
-                    'bbox': [x, y, w, h],
-                    'area': w * h,
-                    'iscrowd': 0,
-                }
-            )
+        for label, box, ink in digits:
+            annotation = {
+                'id': len(annotations) + 1,
+                'image_id': image_id,
+                'category_id': label,
+                'bbox': [*box],
+                'area': box[2] * box[3],
+                'iscrowd': 0,
+            }
+            annotations.append(annotation)
+            mask = {'area': int(ink.sum()), 'segmentation': _run_lengths(box, ink)}
+            mask_annotations.append(annotation | mask)
     coco = {
         'info': {'description': f'digit scenes, {split.name}', **_stamp_info()},
         'licenses': [],
@@ -199,9 +192,20 @@ def _write_split(root: Path, split: Split, seed: np.random.SeedSequence) -> None
         'annotations': annotations,
         'categories': [{'id': digit, 'name': name} for digit, name in enumerate(CLASSES)],
     }
-    folder = root / 'annotations'
-    folder.mkdir(exist_ok=True)
-    (folder / f'{split.name}.json').write_text(json.dumps(coco))
+    (root / 'annotations').mkdir(exist_ok=True)
+    _annotation_file(root, split.name).write_text(json.dumps(coco))
+    if masks:
+        coco['annotations'] = mask_annotations
+        _annotation_file(root, split.name, True).write_text(json.dumps(coco))
+
+
+def _run_lengths(box: Box, ink: Array) -> dict[str, list[int]]:
+    """COCO's uncompressed run lengths of a mask, which starts with background, column by column."""
+    x, y, w, h = box
+    mask = np.zeros((SCENE_SIZE, SCENE_SIZE), bool)
+    mask[y : y + h, x : x + w] = ink
+    ends = np.flatnonzero(np.diff(mask.ravel(order='F'), prepend=False, append=not mask[-1, -1]))
+    return {'size': [SCENE_SIZE, SCENE_SIZE], 'counts': np.diff(ends, prepend=0).tolist()}
 
 
 def _stamp_info() -> dict[str, Any]:
@@ -212,16 +216,16 @@ def _stamp_info() -> dict[str, Any]:
     }
 
 
-def _render_scene(split: Split, rng: np.random.Generator) -> tuple[Array, list[tuple[int, Box]]]:
+def _render_scene(split: Split, rng: np.random.Generator) -> tuple[Array, list[Digit]]:
     scene = _background(rng)
     count = rng.integers(NUM_DIGITS[0], NUM_DIGITS[1], endpoint=True)
-    placed: list[tuple[int, Box]] = []
-    for digit in rng.choice(len(CLASSES), size=count, p=split.class_weights).tolist():
-        scan = rng.choice(split.scans[digit])
-        ink, (x, y, w, h) = _place(scan, [box for _, box in placed], rng)
+    placed: list[Digit] = []
+    for label in rng.choice(len(CLASSES), size=count, p=split.class_weights).tolist():
+        scan = rng.choice(split.scans[label])
+        ink, (x, y, w, h) = _place(scan, [digit.box for digit in placed], rng)
         region = scene[y : y + h, x : x + w]
         region += ink[..., None] * (_ink_colour(region, rng) - region)
-        placed.append((digit, (x, y, w, h)))
+        placed.append(Digit(label, (x, y, w, h), ink > INK_THRESHOLD))
     scene += rng.uniform(1, 5) * rng.standard_normal(scene.shape, dtype=np.float32)
     return scene.clip(0, 255).astype(np.uint8), placed
 
@@ -285,8 +289,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description='Make the digit-scenes detection set.')
     parser.add_argument('--out', default='data/digit_scenes', help='folder to make')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--masks', action='store_true', help='write *_masks.json, too')
     args = parser.parse_args()
-    made = build(args.out, args.seed)
+    made = build(args.out, args.seed, args.masks)
     print(f'{args.out}: {"made" if made else "already there"}')
 
 

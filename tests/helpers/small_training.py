@@ -61,7 +61,6 @@ def train(work_dir, *hooks, epochs=3, resume=False, backends=('LocalVisBackend',
             collate_fn=dict(type='default_collate'),
         ),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
         custom_hooks=list(hooks),
         visualizer=dict(
             type='Visualizer',
@@ -73,7 +72,7 @@ def train(work_dir, *hooks, epochs=3, resume=False, backends=('LocalVisBackend',
         resume=resume,
         default_scope='mmdet',
         log_level='ERROR',
-        **config,
+        **{'optim_wrapper': dict(optimizer=dict(type='AdamW', lr=0.1)), **config},
     )
     runner.train()
     assert no_hooks(runner.model)

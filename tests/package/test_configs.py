@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -17,6 +18,7 @@ pytest.importorskip('mmdet')
 
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 
 import mmfocalx  # noqa: F401  (registers)
 from mmfocalx.losses.catalogue import classification_losses
@@ -36,6 +38,7 @@ HEADS = {
     'fcos': 'FCOSHeadX',
     'atss': 'ATSSHeadX',
     'solo': 'SOLOHead',
+    'condinst': 'CondInstMaskHead',
 }
 COMPARED = {
     'mmdet-focal',
@@ -45,6 +48,7 @@ COMPARED = {
     'matchability-aware',
     'rank-sort',
 }
+WITH_MASKS = ('solo', 'condinst')
 SIZE = 96
 LOSSES = {
     name: loss
@@ -70,15 +74,21 @@ def parts(name: str) -> tuple[str, str, str]:
 
 
 def head_of(name: str, model: Any) -> Any:
-    return getattr(model, 'mask_head' if parts(name)[0] == 'solo' else 'bbox_head')
+    return getattr(model, 'mask_head' if parts(name)[0] in WITH_MASKS else 'bbox_head')
+
+
+BOX_LOSSES = {'varifocal-focal-eiou': 'FocalEIoULossX', 'varifocal-giou': 'GIoULoss'}
 
 
 def expected_losses(loss: str, num_classes: int) -> dict[str, dict[str, Any]]:
     """Each loss that a name stands for, with the settings that a config has to spell out."""
     if loss == 'focal-dice':
-        return dict(loss_mask=dict(type='FocalDiceLossX', use_sigmoid=True, loss_weight=3.0))
-    if loss == 'varifocal-focal-eiou':
-        box = dict(type='FocalEIoULossX')
+        return dict(loss_mask=dict(type='FocalDiceLossX', use_sigmoid=True))
+    if loss == 'mmdet-dice':
+        dice = dict(type='DiceLoss', use_sigmoid=True, activate=True, eps=5e-6)
+        return dict(loss_mask=dice)
+    if loss in BOX_LOSSES:
+        box = dict(type=BOX_LOSSES[loss])
         return expected_losses('varifocal', num_classes) | dict(loss_bbox=box)
     if loss == 'mmdet-focal':
         return dict(loss_cls=dict(type='FocalLoss', use_sigmoid=True))
@@ -95,18 +105,21 @@ def test_config_says_what_its_name_says_and_restates_no_default(name: str) -> No
     detector, loss, _ = parts(name)
     head = head_of(name, Config.fromfile(FOLDER / name).model)
     assert head.type == HEADS[detector]
-    for argument, expected in expected_losses(loss, head.num_classes).items():
+    for argument, expected in expected_losses(loss, head.get('num_classes', 0)).items():
+        if detector == 'solo':  # as mmdet's config weighs dice loss
+            expected['loss_weight'] = 3.0
         assert head[argument] == expected
-    if detector != 'solo':
+    if detector not in WITH_MASKS:
         aware = head.loss_cls.type in LOSSES and LOSSES[head.loss_cls.type].quality_aware
         assert head.quality == ('iou' if aware else 'none')
 
 
 @pytest.mark.parametrize('name', SMALL)
 def test_only_the_loss_and_the_quality_differ_from_the_focal_neighbour(name: str) -> None:
-    _, loss, _ = parts(name)
-    swapped = {'loss_cls', 'quality'}
-    if loss == 'varifocal-focal-eiou':
+    detector, loss, _ = parts(name)
+    neighbour = 'mmdet-dice' if detector == 'condinst' else 'focal'
+    swapped = {'loss_mask'} if detector == 'condinst' else {'loss_cls', 'quality'}
+    if loss in BOX_LOSSES:
         swapped |= {'loss_bbox', 'reg_decoded_bbox'}
     if loss == 'rank-sort':
         swapped |= {'loss_bbox', 'box_balance', 'centerness'}
@@ -115,10 +128,10 @@ def test_only_the_loss_and_the_quality_differ_from_the_focal_neighbour(name: str
         cfg = Config.fromfile(FOLDER / name)
         assert cfg.model.bbox_head.num_classes == len(cfg.metainfo.classes)
         for argument in swapped:
-            cfg.model.bbox_head.pop(argument, None)
+            head_of(name, cfg.model).pop(argument, None)
         return cfg.to_dict()
 
-    assert rest(name) == rest(name.replace(f'_{loss}_', '_focal_'))
+    assert rest(name) == rest(name.replace(f'_{loss}_', f'_{neighbour}_'))
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if parts(name)[1] == 'rank-sort'])
@@ -146,6 +159,12 @@ def test_config_builds(name: str) -> None:
             assert type(getattr(head, argument)).__name__ == head_config[argument].type
 
 
+def box_mask(left: int, top: int, right: int, bottom: int) -> np.ndarray[Any, Any]:
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[top:bottom, left:right] = 1
+    return mask
+
+
 def batch(num_classes: int) -> tuple[torch.Tensor, list[Any]]:
     """Two images of noise, with boxes of about the size of the digits."""
     g = torch.Generator().manual_seed(1)
@@ -158,6 +177,9 @@ def batch(num_classes: int) -> tuple[torch.Tensor, list[Any]]:
         sample = DetDataSample(metainfo=shape)
         sample.gt_instances = InstanceData(
             bboxes=torch.cat([corner, corner + side], 1), labels=labels
+        )
+        sample.gt_instances.masks = BitmapMasks(
+            [box_mask(*box) for box in sample.gt_instances.bboxes.long().tolist()], SIZE, SIZE
         )
         samples.append(sample)
     return torch.randn(2, 3, SIZE, SIZE, generator=g), samples
@@ -174,7 +196,7 @@ def test_one_step(name: str) -> None:
     )
     assert total.isfinite().all() and (total > 0).all()
     total.sum().backward()
-    for parameter_name, parameter in model.bbox_head.named_parameters():
+    for parameter_name, parameter in head_of(name, model).named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
         # A level without a box of its size leaves its scale alone.
