@@ -352,7 +352,7 @@ def test_odd_annotations_are_named(tmp_path: Path) -> None:
          "in_channels=48, strides=[8, 16, 32]), train_cfg=dict(_delete_=True, "
          "assigner=dict(type='SimOTAAssigner')))", r'YOLOXHead hands \d+ of \d+ predictions'),
         ("model = dict(bbox_head=dict(_delete_=True, type='SSDHead', num_classes=10))",
-         r'bbox_head of .*odd\.py cannot be built: AssertionError: basesize'),
+         r'bbox_head of .*odd\.py cannot be built: ValueError: basesize'),
     ],
 )  # fmt: skip
 def test_a_config_that_cannot_be_counted_is_refused_by_name(
