@@ -10,6 +10,7 @@ ANALYSIS = {
     'matplotlib': 'matplotlib',
     'scipy': 'scipy',
     'sklearn': 'scikit-learn',
+    'tqdm': 'tqdm',
 }
 """Import names with their distributions."""
 

@@ -47,6 +47,12 @@ LEFT_OUT = {
         "'an_image.jpg'": repr(str(ROOT / 'docs/detections.jpg')),
         "file = 'detector.onnx'": "file = __import__('tempfile').mkstemp('.onnx')[1]",
     },
+    'analysis.md': {
+        "open('calibrator.json')": (
+            "__import__('io').StringIO("
+            '\'{"classes": {"zero": {"scores": [0.2, 0.8], "calibrated": [0, 1]}}}\')'
+        ),
+    },
     'CONTRIBUTING.md': {'\nfrom .': '\nfrom mmfocalx.losses.'},  # of a file of that package
 }
 # A loss that a page defines is called as well.
