@@ -82,14 +82,14 @@ def run(tool: str) -> None:
     register_backend('local', LastingBackend, force=True, prefixes='')
     finished = threading.Event()
     if get_device() == 'cpu' and 'RANK' in os.environ:
-        atexit.register(_leave_once, finished)
+        atexit.register(_end_process, finished)
         _join_ranks_on_cpu()
     runpy.run_path(str(script), run_name='__main__')
     finished.set()
 
 
-def _leave_once(finished: threading.Event) -> None:
-    """End the process of a finished rank here, after all other exit functions.
+def _end_process(finished: threading.Event) -> None:
+    """End the process of a finished rank here, after the exit functions that its tool registered.
 
     While the interpreter is taken down, gloo's threads abort the process or hang it now and then,
     and the launcher takes the whole run for failed.

@@ -142,11 +142,8 @@ tools.run('tool.py')
 """
 
 
-@pytest.mark.parametrize(
-    ('end', 'code', 'printed'),
-    [('', 0, ['exit function']), ('raise OSError', 1, ['exit function', 'destroyed'])],
-)
-def test_a_finished_rank_ends_before_the_interpreter_is_taken_down(tmp_path, end, code, printed):
+def end_of_a_rank(tmp_path, last_line):
+    """The process of a rank whose tool says how it ends."""
     tool = tmp_path / '.mim/tools/tool.py'
     tool.parent.mkdir(parents=True)
     tool.write_text(
@@ -154,18 +151,28 @@ def test_a_finished_rank_ends_before_the_interpreter_is_taken_down(tmp_path, end
         'class Group:\n'
         '    def __del__(self): print("destroyed")\n'
         'builtins.group = Group()\n'
-        f'atexit.register(print, "exit function")\n{end}\n'
+        f'atexit.register(print, "exit function")\n{last_line}\n'
     )
     ranks = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port())
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, '-c', RANK, tmp_path],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
         env=environment(CUDA_VISIBLE_DEVICES='', **ranks),
     )
-    assert done.returncode == code
-    assert done.stdout.splitlines()[-len(printed) :] == printed
+
+
+def test_a_finished_rank_ends_before_the_interpreter_is_taken_down(tmp_path):
+    done = end_of_a_rank(tmp_path, 'print("finished")')
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-2:] == ['finished', 'exit function']
+
+
+def test_a_rank_that_failed_says_so(tmp_path):
+    done = end_of_a_rank(tmp_path, 'raise OSError')
+    assert done.returncode != 0
+    assert 'exit function' in done.stdout
 
 
 def test_help_shows_both_sets_of_options(tmp_path):
