@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
+import multiprocessing
 import os
 import runpy
 import sys
+import threading
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,9 +80,27 @@ def run(tool: str) -> None:
     torch.load = load  # type: ignore[assignment]
     runner.find_latest_checkpoint = checkpoint.newest_whole_checkpoint
     register_backend('local', LastingBackend, force=True, prefixes='')
+    finished = threading.Event()
     if get_device() == 'cpu' and 'RANK' in os.environ:
+        atexit.register(_leave_once, finished)
         _join_ranks_on_cpu()
     runpy.run_path(str(script), run_name='__main__')
+    finished.set()
+
+
+def _leave_once(finished: threading.Event) -> None:
+    """End the process of a finished rank here, after all other exit functions.
+
+    While the interpreter is taken down, gloo's threads abort the process or hang it now and then,
+    and the launcher takes the whole run for failed.
+    """
+    if finished.is_set():
+        for child in multiprocessing.active_children():
+            child.terminate()
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _shipped(tool: str) -> Path:

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ pytest.importorskip('mmdet')
 import mmdet
 import torch
 
-from helpers.tiny_runs import ROOT, run, run_quickly, write_training
+from helpers.tiny_runs import ROOT, environment, run, run_quickly, write_training
 from mmfocalx.engine import is_whole, tools
 
 TRAIN, TEST = ROOT / 'tools/train.py', ROOT / 'tools/test.py'
@@ -129,6 +130,42 @@ def test_two_ranks_on_the_cpu(trained, checkpoint, tmp_path):
     log = tmp_path / 'log'
     assert run_quickly(TEST, trained, checkpoint, '--work-dir', tmp_path, log=log) == 0
     assert scores(test) == scores(log.read_text()) != []
+
+
+RANK = """
+import importlib.util, sys
+from mmfocalx.engine import tools
+mmdet = importlib.util.spec_from_loader('mmdet', None, is_package=True)
+mmdet.submodule_search_locations.append(sys.argv.pop())
+tools.find_spec = lambda name: mmdet
+tools.run('tool.py')
+"""
+
+
+@pytest.mark.parametrize(
+    ('end', 'code', 'printed'),
+    [('', 0, ['exit function']), ('raise OSError', 1, ['exit function', 'destroyed'])],
+)
+def test_a_finished_rank_ends_before_the_interpreter_is_taken_down(tmp_path, end, code, printed):
+    tool = tmp_path / '.mim/tools/tool.py'
+    tool.parent.mkdir(parents=True)
+    tool.write_text(
+        'import atexit, builtins\n'
+        'class Group:\n'
+        '    def __del__(self): print("destroyed")\n'
+        'builtins.group = Group()\n'
+        f'atexit.register(print, "exit function")\n{end}\n'
+    )
+    ranks = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port())
+    done = subprocess.run(
+        [sys.executable, '-c', RANK, tmp_path],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(CUDA_VISIBLE_DEVICES='', **ranks),
+    )
+    assert done.returncode == code
+    assert done.stdout.splitlines()[-len(printed) :] == printed
 
 
 def test_help_shows_both_sets_of_options(tmp_path):

@@ -8,10 +8,14 @@ ranked above it wrongly, each by its share.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmfocalx.losses import RankSortLossX
+
+CLASSES = 3
 Floats = Sequence[float]
 
 
@@ -78,3 +82,78 @@ def with_tensors(f: Tensor, q: Tensor, b: Tensor, delta: float) -> tuple[Tensor,
     of_b = torch.zeros_like(b)
     of_b[relevant] = of_some
     return errors, of_f, of_b
+
+
+def random_batch(
+    rows: int = 60,
+    positives: int = 9,
+    *,
+    seed: int = 0,
+    tied: bool = False,
+    dtype: torch.dtype = torch.float64,
+    classes: int = CLASSES,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, labels and qualities; ``tied`` in steps of 1/4 and 1/5."""
+    g = torch.Generator().manual_seed(seed)
+    pred = torch.randn(rows, classes, generator=g, dtype=torch.float64) * 2
+    labels = torch.full((rows,), classes)
+    own = torch.randperm(rows, generator=g)[:positives]
+    labels[own] = torch.randint(0, classes, (positives,), generator=g)
+    quality = torch.rand(rows, generator=g, dtype=torch.float64) * 0.98 + 0.01
+    if tied:
+        pred, quality = (pred * 4).round() / 4, (quality * 5).ceil() / 5
+    return pred.to(dtype), labels, quality
+
+
+def scattered(labels: Tensor, quality: Tensor, classes: int = CLASSES) -> Tensor:
+    scores = torch.zeros(len(labels), classes, dtype=quality.dtype)
+    for row, label in enumerate(labels.tolist()):
+        if 0 <= label < classes:
+            scores[row, label] = quality[row]
+    return scores
+
+
+def by_hand(
+    pred: Tensor,
+    scores: Tensor,
+    delta: float = 0.5,
+    counted: Tensor | None = None,
+    factors: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(N, C) errors and the gradient of their sum, each times its factor."""
+    counted = torch.ones_like(scores, dtype=torch.bool) if counted is None else counted
+    factors = torch.ones_like(scores) if factors is None else factors
+    positive, negative = counted & (scores > 0), counted & (scores == 0)
+    x = pred.detach().double()
+    found = with_scalars(
+        x[positive].tolist(),
+        scores[positive].double().tolist(),
+        x[negative].tolist(),
+        delta,
+        factors[positive].tolist(),
+    )
+    errors, of_positives, of_negatives = (torch.tensor(part, dtype=x.dtype) for part in found)
+    value, gradient = torch.zeros(2, *x.shape, dtype=x.dtype)
+    value[positive], gradient[positive], gradient[negative] = errors, of_positives, of_negatives
+    return value, gradient
+
+
+def of_loss(
+    loss: RankSortLossX,
+    pred: Tensor,
+    target: Any,
+    weight: Tensor | None = None,
+    factors: Tensor | float = 1.0,
+    **call: Any,
+) -> tuple[Tensor, Tensor]:
+    pred = pred.detach().clone().requires_grad_()
+    value = loss(pred, target, weight, **call)
+    (value * factors).sum().backward()
+    assert pred.grad is not None and pred.grad.dtype == pred.dtype
+    return value.detach(), pred.grad
+
+
+def assert_same(got: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], tol: float) -> None:
+    for one, other in zip(got, expected, strict=True):
+        difference = (one.double() - other).abs().max()
+        assert difference <= tol * max(1.0, other.abs().max()), difference
