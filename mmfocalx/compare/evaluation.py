@@ -17,7 +17,7 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
-from mmfocalx.compare.annotations import ground_truth
+from mmfocalx.compare.annotations import judged
 from mmfocalx.compare.identity import changes, file_hash, now
 from mmfocalx.compare.intervals import MATCH_LEVELS, image_weights, resampled_ap
 from mmfocalx.compare.runs import Outcome, Run
@@ -47,7 +47,8 @@ class Evaluation:
     Attributes:
         run: The run.
         result: Its ``result.json``.
-        detections: (N, 7) rows of image id, x, y, width, height, score, class id.
+        detections: (N, 7) rows of image index, x, y, width, height, score, class index, as of
+            :class:`~mmfocalx.evaluation.ground_truth.GroundTruth`.
         matches: Matches at :data:`~mmfocalx.compare.intervals.MATCH_LEVELS` of each class name.
         class_ap: AP of each class with objects.
         precision: (10, 101) precision over recall 0, 0.01, ... 1, mean over the classes.
@@ -91,7 +92,7 @@ def judge(outcome: Outcome) -> Evaluation:
         raise ValueError(f'since the test, {"; ".join(found)}')
     stored = folder / 'judged.npz'
     key = [file_hash(folder / result['predictions']), *tested.values()]
-    key += [__version__, version('hotcoco'), str(REPLICATES)]
+    key += [__version__, version('hotcoco'), str(REPLICATES), 'ids are indices']
     try:
         fields = _read(stored, key)
     except Exception:  # missing or damaged in any way: it is made again
@@ -107,11 +108,10 @@ def judge(outcome: Outcome) -> Evaluation:
 def evaluate(outcome: Outcome) -> Evaluation:
     """Judge the detections of a run that has a result."""
     run, result = outcome.run, result_of(outcome)
-    truth = ground_truth(result['annotations'])
+    annotations = judged(result['annotations'])
+    truth = annotations.coco
     found = json.loads((run.result_file.parent / result['predictions']).read_text(encoding='utf-8'))
-    detections = np.array(
-        [(d['image_id'], *d['bbox'], d['score'], d['category_id']) for d in found], dtype=np.float64
-    ).reshape(-1, 7)
+    detections = annotations.rows(found)
     names = _tested_classes(truth, result)
     evaluation = COCOeval(truth, truth.load_res(detections if len(detections) else []), 'bbox')
     params = evaluation.params
