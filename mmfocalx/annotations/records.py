@@ -123,12 +123,29 @@ def check_for_coco_metric(file: AnnotationFile) -> None:
             f'It has none, and CocoMetric with pycocotools {version} fails without. Write '
             '"info": {} at its top level, or install pycocotools>=2.0.11.',
         )
-    if any(annotation['id'] == 0 for annotation in file.annotations):
+    numbers = [_as_number(annotation['id']) for annotation in file.annotations]
+    if None in numbers:
+        text = file.annotations[numbers.index(None)]['id']
+        refuse(
+            file.path,
+            'whose annotations have a number for `id`',
+            f'The annotation {text!r} has a text, which CocoMetric cannot take. Number the '
+            'annotations 1, 2, 3, ... through the whole file.',
+        )
+    if 0 in numbers:
         warn_once(
             f'{file.path}: an annotation has the `id` 0. CocoMetric never matches a detection to '
             'it, counts its object as missed, and so reports too low a mAP (ScoreQualityMetric '
             'and the comparison match it). Number the annotations from 1.'
         )
+
+
+def _as_number(value: Any) -> float | None:
+    """What NumPy makes of an id, if it is a number."""
+    try:
+        return float(value)
+    except ValueError:
+        return None
 
 
 def _version(package: str) -> str:

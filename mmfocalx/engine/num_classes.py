@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -18,6 +18,7 @@ _HEADS = {
     'mmdet.models.roi_heads.mask_heads.fcn_mask_head': 'FCNMaskHead',
 }
 """The classes of mmdet whose ``num_classes`` is the number of classes to detect, by module."""
+_PROPOSALS = {'mmdet.models.dense_heads.rpn_head': 'RPNHead'}
 
 
 @HOOKS.register_module()
@@ -68,18 +69,21 @@ def _heads(model: nn.Module) -> Iterator[tuple[str, Any]]:
     detector: Any = model.module if is_model_wrapper(model) else model
     if hasattr(detector, 'language_model'):
         return
-    kinds = tuple(
+    heads, proposals = _imported(_HEADS), _imported(_PROPOSALS)
+    for name, module in detector.named_modules():
+        proposes = isinstance(module, proposals) or 'rpn_head' in name.split('.')
+        if isinstance(module, heads) and not proposes:
+            if isinstance(getattr(module, 'num_classes', None), int):
+                yield name, module
+
+
+def _imported(kinds: Mapping[str, str]) -> tuple[type, ...]:
+    """Those of some classes whose module has been imported: no model can have the others."""
+    return tuple(
         getattr(sys.modules[module], name)
-        for module, name in _HEADS.items()
+        for module, name in kinds.items()
         if module in sys.modules
     )
-    for name, module in detector.named_modules():
-        if (
-            isinstance(module, kinds)
-            and isinstance(getattr(module, 'num_classes', None), int)
-            and 'rpn_head' not in name.split('.')
-        ):
-            yield name, module
 
 
 def _listed(classes: Any, most: int = 20) -> str:
