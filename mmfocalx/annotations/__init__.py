@@ -11,7 +11,7 @@ from mmfocalx.annotations.records import (
     check_images,
     is_box,
 )
-from mmfocalx.annotations.usable import check_some_count, check_usable, warn_once
+from mmfocalx.annotations.usable import check_some_count, check_usable, warn
 from mmfocalx.annotations.wording import examples
 
 __all__ = [
@@ -26,5 +26,5 @@ __all__ = [
     'examples',
     'is_box',
     'read_annotations',
-    'warn_once',
+    'warn',
 ]

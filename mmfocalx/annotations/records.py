@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from mmfocalx.annotations.reading import AnnotationFile, Record, check_ids
-from mmfocalx.annotations.usable import warn_once
+from mmfocalx.annotations.usable import warn
 from mmfocalx.annotations.wording import PLURALS, refuse, title
 
 _NUMBERS = {int, float}
@@ -133,7 +133,7 @@ def check_for_coco_metric(file: AnnotationFile) -> None:
             'annotations 1, 2, 3, ... through the whole file.',
         )
     if 0 in numbers:
-        warn_once(
+        warn(
             f'{file.path}: an annotation has the `id` 0. CocoMetric never matches a detection to '
             'it, counts its object as missed, and so reports too low a mAP (ScoreQualityMetric '
             'and the comparison match it). Number the annotations from 1.'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from functools import lru_cache
 from typing import Any
 
 from mmengine.logging import print_log
@@ -38,9 +37,8 @@ _ADVICE = {
 }
 
 
-@lru_cache(maxsize=1024)
-def warn_once(message: str) -> None:
-    """Log a warning, unless this process has logged the same before."""
+def warn(message: str) -> None:
+    """Log a warning; MMEngine's loggers show the same one once."""
     print_log(message, 'current', logging.WARNING)
 
 
@@ -60,7 +58,7 @@ def check_usable(file: AnnotationFile, names: Collection[str]) -> None:
     _check_some_are_left(file, number, lost, 'learn from')
     unintended = {reason: found for reason, found in lost.items() if reason not in _INTENDED}
     if unintended:
-        warn_once(
+        warn(
             f'{file.path}: {sum(map(len, unintended.values()))} of {number} annotations are '
             f'dropped: {_counted(file, unintended)}'
         )
@@ -82,7 +80,7 @@ def check_some_count(file: AnnotationFile, names: Collection[str]) -> None:
     _check_some_are_left(file, number, lost, 'find')
     unmatched = {reason: lost[reason] for reason in (NO_IMAGE, NO_CATEGORY) if reason in lost}
     if unmatched:
-        warn_once(
+        warn(
             f'{file.path}: {sum(map(len, unmatched.values()))} of {number} annotations are not '
             f'evaluated: {_counted(file, unmatched)}'
         )

@@ -17,7 +17,7 @@ from mmfocalx.annotations import (
     check_some_count,
     check_usable,
     read_annotations,
-    warn_once,
+    warn,
 )
 from mmfocalx.datasets.image_files import (
     SizeCheck,
@@ -99,7 +99,7 @@ class CheckedCocoDataset(CocoDataset):
         check_annotations(file)
         check_usable(file, self.metainfo['classes'])
         if not file.annotations:
-            warn_once(f'{file.path} has no annotation: all its images are taken for background.')
+            warn(f'{file.path} has no annotation: all its images are taken for background.')
 
     def _check_classes(self, categories: list[str]) -> None:
         classes = self.metainfo['classes']

@@ -72,9 +72,9 @@ def _heads(model: nn.Module) -> Iterator[tuple[str, Any]]:
     heads, proposals = _imported(_HEADS), _imported(_PROPOSALS)
     for name, module in detector.named_modules():
         proposes = isinstance(module, proposals) or 'rpn_head' in name.split('.')
-        if isinstance(module, heads) and not proposes:
-            if isinstance(getattr(module, 'num_classes', None), int):
-                yield name, module
+        counts = isinstance(getattr(module, 'num_classes', None), int)
+        if isinstance(module, heads) and counts and not proposes:
+            yield name, module
 
 
 def _imported(kinds: Mapping[str, str]) -> tuple[type, ...]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
@@ -17,6 +15,7 @@ from mmfocalx.annotations import (
     check_for_coco_metric,
     check_some_count,
     read_annotations,
+    warn,
 )
 from mmfocalx.errors import check_bool, check_integer, check_number, wrong
 from mmfocalx.evaluation.ground_truth import indexed
@@ -105,7 +104,7 @@ class ScoreQualityMetric(BaseMetric):
         classes = self._classes()
         detections = to_detections(results, list(classes))
         if not len(detections):
-            print_log('ScoreQualityMetric: there is no detection.', 'current', logging.WARNING)
+            warn('ScoreQualityMetric: there is no detection.')
             return {}
         matches = match(
             self.truth.coco, detections, list(classes), [self.iou_threshold, ANY_OVERLAP],

@@ -15,7 +15,6 @@ from mmengine.logging import MMLogger
 
 from helpers import wild_annotations as wild
 from helpers.wild_annotations import each, ids, one
-from mmfocalx.annotations import warn_once
 
 TRAIN, TEST, METRIC = 'training set', 'test set', 'metric'
 BOTH, EVALUATION, ALL = (TRAIN, TEST), (TEST, METRIC), (TRAIN, TEST, METRIC)
@@ -31,7 +30,6 @@ def read(data: Path, by: str) -> None:
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The warnings that are logged."""
-    warn_once.cache_clear()
     logged: list[str] = []
     log = MMLogger.get_current_instance()
 
@@ -213,7 +211,6 @@ def test_one_warning_counts_and_shows(
     change, _, says = WARNINGS[case]
     data = wild.write(tmp_path, change)
     read(data, by)
-    read(data, by)
     (warning,) = warnings
     assert warning.startswith(f'{data / "annotations.json"}')
     assert re.search(says, warning), warning
@@ -316,6 +313,23 @@ def test_comparison_refuses_before_it_trains(tmp_path: Path, case: str) -> None:
     run = Run('a', 0, stub_tools.write_config(tmp_path / 'a.py', data), tmp_path / 'out')
     with pytest.raises(ValueError, match=ERRORS[case][2]):
         trouble(run)
+
+
+@pytest.mark.parametrize('case', ['no image matches', 'no category matches',
+                                  'image ids of another type'])  # fmt: skip
+def test_comparison_does_not_train_where_there_is_nothing_to_find(
+    tmp_path: Path, case: str
+) -> None:
+    from helpers import stub_tools
+    from mmfocalx.compare.plan import trouble
+    from mmfocalx.compare.runs import Run
+
+    data = wild.write(tmp_path, ERRORS[case][0])
+    run = Run('a', 0, stub_tools.write_config(tmp_path / 'a.py', data), tmp_path / 'out')
+    says = r'has no object to find: 12 annotations have an? \w+ that the file does not list'
+    assert re.search(says, trouble(run))
+    wild.write(tmp_path, lambda content: content.update(annotations=[]))
+    assert trouble(run) == ''
 
 
 def test_comparison_says_that_coco_metric_misses_the_annotation_0(tmp_path: Path) -> None:
