@@ -82,7 +82,7 @@ def _check_values(path: str, kind: str, records: list[Record], keys: Iterable[st
         found = f'{record[key]!r:.80}' if key in record else 'none'
         refuse(
             path,
-            f'whose {PLURALS[kind]} each have a `{key}` that can be used',
+            f'whose {PLURALS[kind]} each have a usable `{key}`',
             f'The {title(kind, record, position)} has {found}. {_ADVICE[key]}',
         )
 

@@ -115,7 +115,7 @@ ERRORS: dict[str, tuple[wild.Change, tuple[str, ...], str]] = {
     'annotation ids as texts': (ids(lambda i: f'a{i}', 'annotations'), EVALUATION,
                                 "annotation 'a1' has a text, which CocoMetric"),
     # bare errors
-    'no bbox': (one(4, 'bbox'), ALL, r'each have a `bbox`.*annotation 5 has none. Write \[x, y'),
+    'no bbox': (one(4, 'bbox'), ALL, r'a usable `bbox`.*annotation 5 has none. Write \[x, y'),
     'bbox empty': (one(4, 'bbox', []), ALL, r'annotation 5 has \[\]'),
     'bbox of three': (one(4, 'bbox', [1, 2, 3]), ALL, r'annotation 5 has \[1, 2, 3\]'),
     'bbox of texts': (one(4, 'bbox', ['1', '2', '3', '4']), ALL, "annotation 5 has .'1'"),
@@ -131,7 +131,7 @@ ERRORS: dict[str, tuple[wild.Change, tuple[str, ...], str]] = {
     'no category_id': (one(4, 'category_id'), ALL, 'annotation 5 has none. Write the `id` of its'),
     'image_id a list': (one(4, 'image_id', [2]), ALL, r'annotation 5 has \[2\]'),
     'no height': (one(1, 'height', kind='images'), BOTH,
-                  'a `height` that.*image 1 has none. Write the height of the image in pixels'),
+                  'a usable `height`.*image 1 has none. Write the height of the image in pixels'),
     'no width': (one(1, 'width', kind='images'), BOTH, 'image 1 has none. Write the width'),
     'height 0': (one(1, 'height', 0, 'images'), BOTH, 'image 1 has 0'),
     'width a text': (one(1, 'width', '64', 'images'), BOTH, "image 1 has '64'"),
@@ -247,7 +247,7 @@ def test_count_of_the_dropped_is_mmdets(tmp_path: Path, seed: int, warnings: lis
                 id=number,
                 image_id=int(rng.integers(0, 8)),
                 category_id=int(rng.integers(1, 4)),
-                bbox=[float(v) for v in (*rng.integers(-40, 90, 2), *rng.integers(-1, 50, 2))],
+                bbox=(rng.integers([-80, -80, -1, -1], [180, 180, 9, 9]) / 2).tolist(),
                 area=float(rng.integers(0, 5)),
                 iscrowd=0,
             )

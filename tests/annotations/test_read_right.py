@@ -117,6 +117,20 @@ def test_comparison(
     assert ap['AP75'] == pytest.approx(clean['coco']['coco/bbox_mAP_75'], abs=5e-4)
 
 
+@pytest.mark.parametrize('case', ['image ids in another order', 'image ids as texts',
+                                  'image ids below 0', 'image ids as digits'])  # fmt: skip
+def test_equal_scores_are_taken_in_the_order_of_coco_metric(
+    tmp_path: Path, clean: dict[str, Any], case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, 'REPLICATES', 5)
+    data = wild.write(tmp_path, RIGHT[case])
+    found = [dict(d, score=0.5) for d in clean['found']]
+    theirs = wild.by_coco_metric(data, found)
+    ours = wild.by_comparison(data, found)
+    assert ours['mAP'] == pytest.approx(theirs['coco/bbox_mAP'], abs=5e-4)
+    assert ours['AP50'] == pytest.approx(theirs['coco/bbox_mAP_50'], abs=5e-4)
+
+
 @pytest.mark.parametrize('lacking', ['iscrowd', 'area'])
 def test_comparison_needs_no_more_than_boxes(
     tmp_path: Path, clean: dict[str, Any], lacking: str, monkeypatch: pytest.MonkeyPatch
