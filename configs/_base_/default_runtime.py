@@ -7,6 +7,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
+    num_classes=dict(type='NumClassesHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=False,

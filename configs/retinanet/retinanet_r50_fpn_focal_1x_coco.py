@@ -1,5 +1,6 @@
 _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmfocalx'], allow_failed_imports=False)
+default_hooks = dict(num_classes=dict(type='NumClassesHook'))
 model = dict(
     bbox_head=dict(
         type='RetinaHeadX',

@@ -62,7 +62,7 @@ def first_half(image_ids: Sequence[int], seed: int = 0) -> NDArray[np.bool_]:
 
 def calibrate(
     matches: Mapping[str, ClassMatches],
-    class_ids: Mapping[str, int],
+    class_ids: Mapping[str, int | str],
     chosen: NDArray[np.bool_],
     target: str,
     iou_threshold: float,
@@ -104,7 +104,7 @@ def calibrate(
 
 
 def fitted(
-    scores: NDArray[np.float64], wanted: NDArray[np.float64], category_id: int
+    scores: NDArray[np.float64], wanted: NDArray[np.float64], category_id: int | str
 ) -> Breakpoints:
     """scikit-learn's isotonic regression of (D,) wanted values on (D,) scores."""
     curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds='clip').fit(scores, wanted)

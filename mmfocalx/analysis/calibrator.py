@@ -26,7 +26,7 @@ class Breakpoints:
         calibrated: (K,) never descending.
     """
 
-    category_id: int
+    category_id: int | str
     scores: NDArray[np.float64]
     calibrated: NDArray[np.float64]
 

@@ -23,9 +23,9 @@ from mmfocalx.analysis.suggestions import (
     learning_rate,
     scalar_alpha,
 )
+from mmfocalx.annotations import read_annotations
 from mmfocalx.errors import check_choice
 from mmfocalx.evaluation.annotations import contents, ground_truth
-from mmfocalx.evaluation.matching import read_annotations
 from mmfocalx.reporting.wording import listed
 
 BALANCES = ('effective', 'inverse', 'none')
@@ -179,9 +179,7 @@ def study_dataset(annotations: Path, config_path: Path | None, wanted: Wanted) -
         ValueError: If a file is not what it should be.
     """
     truth = ground_truth(str(annotations))
-    names = {one['id']: one['name'] for one in truth.dataset['categories']}
-    if not names:
-        raise ValueError(f'{annotations} lists no category')
+    names = dict(enumerate(truth.class_names))
     notes = _health(annotations)
     config = targets = None
     loss: dict[str, Any] = {}
@@ -189,11 +187,12 @@ def study_dataset(annotations: Path, config_path: Path | None, wanted: Wanted) -
         config = Config.fromfile(str(config_path))
         targets = head_targets(config, annotations, wanted.most_images)
         loss = config.model.bbox_head.get('loss_cls') or {}
-        notes += _notes_on_targets(targets, names)
-        names = {key: names[key] for key in targets.class_ids}
+        trained = {k: names[k] for k in (truth.category_index[i] for i in targets.class_ids)}
+        notes += _notes_on_targets(targets, [n for k, n in names.items() if k not in trained])
+        names = trained
     objects = [
         one
-        for one in truth.dataset['annotations']
+        for one in truth.coco.dataset['annotations']
         if one['category_id'] in names and not one.get('iscrowd')
     ]
     gamma = loss.get('gamma')
@@ -207,7 +206,7 @@ def study_dataset(annotations: Path, config_path: Path | None, wanted: Wanted) -
         annotations=annotations,
         config=config_path,
         wanted=wanted,
-        stats={key: value for key, value in truth.stats().items() if key != 'per_category'},
+        stats={key: value for key, value in truth.coco.stats().items() if key != 'per_category'},
         classes=_classes(names, objects, targets, alpha, wanted.effective_beta),
         sizes=np.array([max(0.0, one['bbox'][2] * one['bbox'][3]) ** 0.5 for one in objects]),
         targets=targets,
@@ -253,8 +252,9 @@ def _health(annotations: Path) -> list[str]:
     """What hotcoco's health check and this package's reader find wrong."""
     notes = [f'{annotations}: {oddity}.' for oddity in contents(annotations).oddities]
     try:
-        raw: COCO = read_annotations(str(annotations))
-        found = raw.healthcheck()
+        file = read_annotations(str(annotations))
+        records = {'images': file.images, 'categories': file.categories}
+        found = COCO({**records, 'annotations': file.annotations}).healthcheck()
     except Exception as error:  # a file that hotcoco cannot hold: the odd records are named above
         return [*notes, f'hotcoco has not checked the file: {error}.']
     for kind in ('errors', 'warnings'):
@@ -272,7 +272,7 @@ def _notes_on_counts(objects: Sequence[dict[str, Any]], names: dict[int, str]) -
     return [f'{listed(absent)} have no objects: their weight is 1, since no rule gives one.']
 
 
-def _notes_on_targets(targets: HeadTargets, names: dict[int, str]) -> list[str]:
+def _notes_on_targets(targets: HeadTargets, others: Sequence[str]) -> list[str]:
     notes = []
     if targets.depends_on_predictions:
         notes.append(
@@ -281,7 +281,6 @@ def _notes_on_targets(targets: HeadTargets, names: dict[int, str]) -> list[str]:
         )
     if not targets.positives:
         notes.append(f'{targets.head} assigns no positive to any object.')
-    others = [name for key, name in names.items() if key not in targets.class_ids]
     if others:
         notes.append(f'The config does not train on {listed(others)}: nothing here is about them.')
     return notes

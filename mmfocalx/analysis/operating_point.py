@@ -14,11 +14,7 @@ from mmfocalx.analysis.calibration import FEW, TARGETS, Calibration, calibrate, 
 from mmfocalx.analysis.thresholds import OperatingPoint, best_f_beta, best_lrp
 from mmfocalx.errors import check_choice, check_integer, check_number
 from mmfocalx.evaluation.annotations import contents, ground_truth
-from mmfocalx.evaluation.detection_files import (
-    detection_rows,
-    outside_their_images,
-    read_detections,
-)
+from mmfocalx.evaluation.detection_files import outside_their_images, read_detections
 from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match
 from mmfocalx.reporting.wording import listed
 
@@ -70,7 +66,7 @@ class ClassPoints:
     """
 
     name: str
-    category_id: int | None
+    category_id: int | str | None
     objects: int
     detections: int
     f_beta: OperatingPoint | None
@@ -150,25 +146,26 @@ def study(detections: Path, annotations: Path, settings: Settings) -> Study:
         ValueError: If a file is not what it should be, or does not belong to the other.
     """
     truth = ground_truth(str(annotations))
-    found = read_detections(detections, truth, str(annotations))
-    class_ids = {category['name']: category['id'] for category in truth.dataset['categories']}
-    by_id = match(
-        truth,
-        detection_rows(found),
-        list(class_ids.values()),
+    found = read_detections(detections, truth)
+    rows = truth.rows(found)
+    class_ids = dict(zip(truth.class_names, truth.category_index, strict=True))
+    by_index = match(
+        truth.coco,
+        rows,
+        range(len(class_ids)),
         [settings.iou_threshold, ANY_OVERLAP],
         settings.max_detections,
     )
-    matches = {name: by_id[class_id] for name, class_id in class_ids.items()}
+    matches = dict(zip(class_ids, by_index.values(), strict=True))
     classes = [
         _points(name, class_ids[name], *found.at(0), found.num_truths, settings)
         for name, found in matches.items()
     ]
-    image_ids = sorted(truth.get_img_ids())
+    image_ids = list(truth.image_index)
     chosen = first_half(image_ids, settings.seed)
     notes = [f'{annotations}: {oddity}.' for oddity in contents(annotations).oddities]
     notes += _notes_on_classes(classes)
-    if outside := outside_their_images(found, truth):
+    if outside := outside_their_images(rows, truth):
         notes.append(
             f'{outside} of {len(found)} detections lie outside their image: they may be of another '
             'data set, or not in pixels of the original image.'
@@ -185,7 +182,7 @@ def study(detections: Path, annotations: Path, settings: Settings) -> Study:
         about = {
             'target': settings.target,
             'iou_threshold': settings.iou_threshold,
-            'fitted_on_images': [int(i) for i, c in zip(image_ids, chosen, strict=True) if c],
+            'fitted_on_images': [i for i, c in zip(image_ids, chosen, strict=True) if c],
         }
         calibration = calibrate(
             matches, class_ids, chosen, settings.target, settings.iou_threshold, about
@@ -199,7 +196,7 @@ def study(detections: Path, annotations: Path, settings: Settings) -> Study:
 
 def _points(
     name: str,
-    category_id: int | None,
+    category_id: int | str | None,
     scores: Any,
     ious: Any,
     num_truths: int,

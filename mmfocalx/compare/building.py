@@ -108,7 +108,7 @@ def completed(
     if not finished:
         return group
     with gaps.part('number of images'):
-        group.num_images = len(ground_truth(group.annotations).get_img_ids())
+        group.num_images = len(ground_truth(group.annotations).image_index)
     with gaps.part('numbers of objects'):
         group.class_counts, group.counted_in = class_counts()
     group.class_names = sorted(

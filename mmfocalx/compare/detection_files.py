@@ -11,11 +11,7 @@ from mmfocalx.compare.evaluation import evaluated
 from mmfocalx.compare.logs import versions
 from mmfocalx.compare.runs import Run
 from mmfocalx.evaluation.annotations import contents, ground_truth
-from mmfocalx.evaluation.detection_files import (
-    detection_rows,
-    outside_their_images,
-    read_detections,
-)
+from mmfocalx.evaluation.detection_files import outside_their_images, read_detections
 from mmfocalx.files import file_hash
 from mmfocalx.reporting.gaps import Gaps
 from mmfocalx.reporting.wording import listed
@@ -37,7 +33,7 @@ def compare_files(
         ValueError: If a file is not what it should be, or does not belong to the annotations.
     """
     truth = ground_truth(str(annotations))
-    read = {file: read_detections(file, truth, str(annotations)) for file in files}
+    read = {file: read_detections(file, truth) for file in files}
     gaps = Gaps()
     notes = [f'{annotations}: {oddity}.' for oddity in contents(annotations).oddities]
     results, evaluations = [], []
@@ -52,11 +48,11 @@ def compare_files(
             'images': str(images or ''),
         }
         run = Run(name, 0, file, file.parent)
-        classes = {category['id']: category['name'] for category in truth.dataset['categories']}
-        evaluation = evaluated(run, result, truth, detection_rows(found), classes)
+        rows = truth.rows(found)
+        evaluation = evaluated(run, result, truth, rows)
         evaluations.append(evaluation)
         results.append(evaluation.numbers())
-        if outside := outside_their_images(found, truth):
+        if outside := outside_their_images(rows, truth):
             notes.append(
                 f'{outside} of {len(found)} detections of {file} lie outside their image: they may '
                 'be of another data set, or not in pixels of the original image.'

@@ -69,7 +69,7 @@ def differing_pictures(first: Evaluation, second: Evaluation, number: int = 4) -
     difference = lost[0] - lost[1]
     order = [int(index) for index in np.argsort(difference) if difference[index] != 0]
     chosen = [*order[::-1][: (number + 1) // 2], *order[: number // 2]]
-    truth = ground_truth(first.result['annotations'])
+    truth = ground_truth(first.result['annotations']).coco
     image_ids = sorted(truth.get_img_ids())
     pictures = []
     for index in dict.fromkeys(chosen):
@@ -107,7 +107,7 @@ def drawn(run: Evaluation, image_id: int, path: Path) -> str:
         canvas = image.convert('RGB').resize(size, Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(canvas)
     found = run.detections[run.detections[:, 0] == image_id]
-    truth = ground_truth(run.result['annotations'])
+    truth = ground_truth(run.result['annotations']).coco
     names = {category['id']: category['name'] for category in truth.dataset['categories']}
     objects = [
         annotation

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hotcoco import COCO, COCOeval
+from hotcoco import COCOeval
 from numpy.typing import NDArray
 
 from mmfocalx.compare.identity import changes, now
 from mmfocalx.compare.intervals import MATCH_LEVELS, image_weights, resampled_ap
 from mmfocalx.compare.runs import Outcome, Run
 from mmfocalx.evaluation.annotations import ground_truth
-from mmfocalx.evaluation.detection_files import detection_rows
+from mmfocalx.evaluation.ground_truth import GroundTruth
 from mmfocalx.evaluation.matching import ClassMatches, match
 from mmfocalx.evaluation.metric import score_quality
 from mmfocalx.files import file_hash, whole
@@ -49,7 +49,8 @@ class Evaluation:
     Attributes:
         run: The run.
         result: Its ``result.json``.
-        detections: (N, 7) rows of image id, x, y, width, height, score, class id.
+        detections: (N, 7) rows of image index, x, y, width, height, score, class index, as of
+            :class:`~mmfocalx.evaluation.ground_truth.GroundTruth`.
         matches: Matches at :data:`~mmfocalx.compare.intervals.MATCH_LEVELS` of each class name.
         class_ap: AP of each class with objects.
         precision: (10, 101) precision over recall 0, 0.01, ... 1, mean over the classes.
@@ -98,7 +99,7 @@ def judge(outcome: Outcome) -> Evaluation:
         raise ValueError(f'since the test, {"; ".join(found)}')
     stored = folder / 'judged.npz'
     key = [file_hash(folder / result['predictions']), *tested.values()]
-    key += [__version__, version('hotcoco'), str(REPLICATES)]
+    key += [__version__, version('hotcoco'), str(REPLICATES), 'ids are indices']
     try:
         fields = _read(stored, key)
     except Exception:  # missing or damaged in any way: it is made again
@@ -114,27 +115,24 @@ def judge(outcome: Outcome) -> Evaluation:
 def evaluate(outcome: Outcome) -> Evaluation:
     """Judge the detections of a run that has a result."""
     run, result = outcome.run, result_of(outcome)
-    truth = ground_truth(result['annotations'])
+    annotations = ground_truth(result['annotations'])
     found = json.loads((run.result_file.parent / result['predictions']).read_text(encoding='utf-8'))
-    return evaluated(run, result, truth, detection_rows(found), _tested_classes(truth, result))
+    return evaluated(run, result, annotations, annotations.rows(found))
 
 
 def evaluated(
-    run: Run,
-    result: dict[str, Any],
-    truth: COCO,
-    detections: NDArray[np.float64],
-    names: Mapping[int, str],
+    run: Run, result: dict[str, Any], annotations: GroundTruth, detections: NDArray[np.float64]
 ) -> Evaluation:
     """Judge detections.
 
     Args:
         run: What they are listed under.
         result: What is known of them beside.
-        truth: The annotations.
-        detections: (N, 7) rows of image id, x, y, width, height, score, class id.
-        names: Ids and names of the classes to judge.
+        annotations: What they are judged by.
+        detections: (N, 7) rows of image index, x, y, width, height, score, class index.
     """
+    truth = annotations.coco
+    names = _tested_classes(annotations.class_names, result)
     evaluation = COCOeval(truth, truth.load_res(detections if len(detections) else []), 'bbox')
     params = evaluation.params
     params.cat_ids = list(names)
@@ -177,13 +175,13 @@ def result_of(outcome: Outcome) -> dict[str, Any]:
     return outcome.result
 
 
-def _tested_classes(truth: COCO, result: dict[str, Any]) -> dict[int, str]:
-    """Class ids and names: those that the test reported, where the file has more."""
-    reported = {name.removeprefix('coco/').removesuffix('_precision') for name in result['metrics']}
-    names = {category['id']: category['name'] for category in truth.dataset['categories']}
-    if reported & set(names.values()):
-        return {class_id: name for class_id, name in names.items() if name in reported}
-    return names
+def _tested_classes(class_names: Sequence[str], result: dict[str, Any]) -> dict[int, str]:
+    """Class names by index: those that the test reported, where the file has more."""
+    reported = {
+        name.removeprefix('coco/').removesuffix('_precision') for name in result.get('metrics', ())
+    }
+    names = dict(enumerate(class_names))
+    return {k: name for k, name in names.items() if name in reported} or names
 
 
 def _write(path: Path, key: list[str], evaluation: Evaluation) -> None:

@@ -12,7 +12,7 @@ from mmengine.config import Config, DictAction
 from mmfocalx.compare.identity import checkpoints
 from mmfocalx.compare.resolved_config import annotation_files, split_data, training_length
 from mmfocalx.compare.runs import SPLITS, ChangedRunError, Outcome, Run
-from mmfocalx.evaluation.annotations import ground_truth
+from mmfocalx.evaluation.annotations import contents, ground_truth
 
 DESCRIPTION = """Train and test several configs over several seeds, and report what differs.
 
@@ -170,9 +170,12 @@ def trouble(run: Run) -> str:
         return f'default_hooks.checkpoint of {run.config} is off: nothing would be left to test'
     if not Path(data.annotations).is_file():
         return _missing(f'annotations that the {run.split} split is judged by', data.annotations)
-    names = {category['name'] for category in ground_truth(data.annotations).dataset['categories']}
+    names = ground_truth(data.annotations).class_names
     if lacking := [name for name in data.classes if name not in names]:
         return f'{data.annotations} has no {lacking}, which are among the classes of {run.config}'
+    objects = contents(Path(data.annotations))
+    if objects.oddities and not any(objects.counts.values()):
+        return f'{data.annotations} has no object to find: {"; ".join(objects.oddities)}'
     if not run.trained:
         for what, files in (
             ('training annotations', annotation_files(settings, 'train')),

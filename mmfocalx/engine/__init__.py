@@ -15,11 +15,13 @@ from mmfocalx.engine.checkpoint import (  # noqa: E402
     newest_whole_checkpoint,
 )
 from mmfocalx.engine.loss_signals import LossSignalsHook  # noqa: E402
+from mmfocalx.engine.num_classes import NumClassesHook  # noqa: E402
 
 allow_mmengine_types()
 
 __all__ = [
     'LossSignalsHook',
+    'NumClassesHook',
     'TornCheckpointError',
     'UntrustedCheckpointError',
     'allow_mmengine_types',

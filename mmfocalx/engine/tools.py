@@ -21,6 +21,7 @@ from mmengine.runner import Runner, runner
 
 from mmfocalx import compat
 from mmfocalx.engine import checkpoint
+from mmfocalx.engine.num_classes import NumClassesHook
 
 
 class LastingBackend(LocalBackend):
@@ -60,7 +61,8 @@ def run(tool: str) -> None:
 
     Checkpoints load restricted to safe types unless the flag is given, are written atomically, and
     ``--resume`` without a path takes the newest one that is whole. Ranks launched on a machine
-    without an accelerator communicate through gloo.
+    without an accelerator communicate through gloo. Every config gets
+    :class:`~mmfocalx.engine.NumClassesHook`.
 
     Args:
         tool: File name below mmdet's ``tools``, such as ``'train.py'``.
@@ -80,6 +82,7 @@ def run(tool: str) -> None:
     torch.load = load  # type: ignore[assignment]
     runner.find_latest_checkpoint = checkpoint.newest_whole_checkpoint
     register_backend('local', LastingBackend, force=True, prefixes='')
+    _check_num_classes()
     finished = threading.Event()
     if get_device() == 'cpu' and 'RANK' in os.environ:
         atexit.register(_end_process, finished)
@@ -113,6 +116,18 @@ def _shipped(tool: str) -> Path:
             'or with MIM'
         )
     return script
+
+
+def _check_num_classes() -> None:
+    """Add the hook to those of every runner."""
+    register_hooks = Runner.register_hooks
+
+    def register_hooks_and_check(self: Any, *args: Any, **kwargs: Any) -> None:
+        register_hooks(self, *args, **kwargs)
+        if not any(isinstance(hook, NumClassesHook) for hook in self.hooks):
+            self.register_hook(NumClassesHook())
+
+    Runner.register_hooks = register_hooks_and_check
 
 
 def _join_ranks_on_cpu() -> None:

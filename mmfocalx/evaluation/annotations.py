@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hotcoco import COCO
-
+from mmfocalx.annotations import AnnotationFile, Record, check_ids, is_box, read_annotations
+from mmfocalx.evaluation.ground_truth import GroundTruth, indexed
 from mmfocalx.files import file_hash
 
 
@@ -27,12 +25,12 @@ class Contents(NamedTuple):
     oddities: list[str]
 
 
-def ground_truth(annotations: str) -> COCO:
+def ground_truth(annotations: str) -> GroundTruth:
     """The objects of an annotation file that can be judged; read once for each content.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no COCO JSON.
+        ValueError: If it is no COCO JSON, or its ids are not those of one record each.
     """
     return _ground_truth(Path(annotations), file_hash(Path(annotations)))
 
@@ -43,29 +41,27 @@ def contents(annotations: Path) -> Contents:
 
 
 @lru_cache(maxsize=4)
-def _ground_truth(path: Path, content: str) -> COCO:
-    parts = _read(path)
-    known = _ids(parts)
-    return COCO(
-        {**parts, 'annotations': [a for a in parts['annotations'] if not _fault(a, *known)]}
-    )
+def _ground_truth(path: Path, content: str) -> GroundTruth:
+    file = _read(path)
+    return indexed(file, [a for a in file.annotations if not _fault(a, file)])
 
 
 @lru_cache(maxsize=16)
 def _contents(path: Path, content: str) -> Contents:
-    parts = _read(path)
-    known = _ids(parts)
-    names = {category['id']: category['name'] for category in parts['categories']}
+    file = _read(path)
+    names = file.category_names
     counts = dict.fromkeys(names.values(), 0)
     faults: Counter[str] = Counter()
-    for annotation in parts['annotations']:
-        fault = _fault(annotation, *known)
+    for annotation in file.annotations:
+        fault = _fault(annotation, file)
         if fault:
             faults[f'{fault} (left out)'] += 1
             continue
         counts[names[annotation['category_id']]] += 1
         if not can_be_drawn(annotation['bbox']):
             faults['a box with a negative side or a number that is not finite'] += 1
+        if annotation['id'] == 0:
+            faults['the id 0 (CocoMetric counts its object as missed, this report does not)'] += 1
     return Contents(
         counts,
         [
@@ -75,35 +71,19 @@ def _contents(path: Path, content: str) -> Contents:
     )
 
 
-def _read(path: Path) -> dict[str, list[Any]]:
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        parts = {key: list(content[key]) for key in ('images', 'annotations', 'categories')}
-        _ids(parts)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} is no COCO JSON: {type(error).__name__} {error}') from error
-    return parts
+def _read(path: Path) -> AnnotationFile:
+    file = read_annotations(str(path))
+    check_ids(file.path, 'annotation', file.annotations)
+    return file
 
 
-def _ids(parts: Mapping[str, list[Any]]) -> tuple[set[Any], set[Any]]:
-    """The known images and categories."""
-    return {image['id'] for image in parts['images']}, {c['id'] for c in parts['categories']}
-
-
-def _fault(annotation: Mapping[str, Any], images: set[Any], categories: set[Any]) -> str:
+def _fault(annotation: Record, file: AnnotationFile) -> str:
     """Why an annotation cannot be judged, or ''."""
-    if annotation.get('category_id') not in categories:
+    if annotation.get('category_id') not in file.category_names:
         return 'a category that the file does not list'
-    if annotation.get('image_id') not in images:
+    if annotation.get('image_id') not in file.image_of:
         return 'an image that the file does not list'
-    box = annotation.get('bbox')
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return 'no box of four numbers'
-    return ''
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return '' if is_box(annotation.get('bbox')) else 'no box of four numbers'
 
 
 def can_be_drawn(box: Any) -> bool:

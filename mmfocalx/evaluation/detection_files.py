@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hotcoco import COCO
 from numpy.typing import NDArray
+
+from mmfocalx.evaluation.ground_truth import GroundTruth
 
 KEYS = ('image_id', 'category_id', 'bbox', 'score')
 SHOWN = 5
 
 
-def read_detections(path: Path, truth: COCO, annotations: str) -> list[dict[str, Any]]:
+def read_detections(path: Path, truth: GroundTruth) -> list[dict[str, Any]]:
     """The detections of a file, all of images and categories of some annotations.
 
     Args:
         path: A JSON list of ``image_id``, ``category_id``, ``bbox`` (x, y, width, height) and
             ``score``, as ``CocoMetric`` writes with ``outfile_prefix``.
         truth: The annotations.
-        annotations: Where they were read, for messages.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -44,14 +44,14 @@ def read_detections(path: Path, truth: COCO, annotations: str) -> list[dict[str,
         raise ValueError(f'{path} is an empty list: there is no detection to judge.')
     _refuse(path, found, _fault_of_form)
     for key, known, what in (
-        ('image_id', set(truth.get_img_ids()), 'images'),
-        ('category_id', set(truth.get_cat_ids()), 'categories'),
+        ('image_id', truth.image_index, 'images'),
+        ('category_id', truth.category_index, 'categories'),
     ):
-        unknown = sorted({one[key] for one in found} - known)
+        unknown = sorted({one[key] for one in found} - known.keys(), key=str)
         if unknown:
             number = sum(one[key] not in known for one in found)
             raise ValueError(
-                f'{number} of {len(found)} detections of {path} are of {what} that {annotations} '
+                f'{number} of {len(found)} detections of {path} are of {what} that {truth.path} '
                 f'does not list: {key} {_some(unknown)}. Are they of another data set?'
             )
     return found
@@ -72,8 +72,8 @@ def _fault_of_form(one: Any) -> str:
     if missing := [key for key in KEYS if key not in one]:
         return f'has no {", ".join(missing)}'
     for key in ('image_id', 'category_id'):
-        if not isinstance(one[key], int) or isinstance(one[key], bool):
-            return f'has a {key} that is no integer'
+        if not isinstance(one[key], (int, str)) or isinstance(one[key], bool):
+            return f'has a {key} that is neither an integer nor a text'
     box = one['bbox']
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
         return 'has no bbox of four finite numbers'
@@ -94,20 +94,14 @@ def _some(values: Sequence[Any]) -> str:
     return f'{shown} and {len(values) - SHOWN} more' if len(values) > SHOWN else shown
 
 
-def detection_rows(found: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
-    """(N, 7) rows of image id, x, y, width, height, score, class id."""
-    rows = [(one['image_id'], *one['bbox'], one['score'], one['category_id']) for one in found]
-    return np.array(rows, dtype=np.float64).reshape(-1, 7)
-
-
-def outside_their_images(found: Sequence[dict[str, Any]], truth: COCO) -> int:
-    """How many boxes do not touch their image, where its size is known."""
-    sizes = {
-        image['id']: (image.get('width') or math.inf, image.get('height') or math.inf)
-        for image in truth.dataset['images']
-    }
-    number = 0
-    for one in found:
-        (x, y, w, h), (width, height) = one['bbox'], sizes[one['image_id']]
-        number += x >= width or y >= height or x + w <= 0 or y + h <= 0
-    return number
+def outside_their_images(detections: NDArray[np.float64], truth: GroundTruth) -> int:
+    """How many of the (N, 7) rows of `truth` do not touch their image, where its size is known."""
+    sizes = np.array(
+        [
+            (image.get('width') or math.inf, image.get('height') or math.inf)
+            for image in truth.coco.dataset['images']
+        ]
+    )
+    near, size = detections[:, 1:3], sizes[detections[:, 0].astype(np.int64)]
+    outside = (near >= size) | (near + detections[:, 3:5] <= 0)
+    return int(outside.any(axis=1).sum())

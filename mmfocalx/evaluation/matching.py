@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
-from mmfocalx.errors import wrong
-
 ANY_OVERLAP = 1e-6
 """The IoU threshold that lets every overlapping box match ("IoU > 0")."""
-
-
-def read_annotations(path: str) -> COCO:
-    """A COCO annotation file, whatever its ``info`` and ``licenses`` hold.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no COCO JSON.
-    """
-    try:
-        content = json.loads(Path(path).read_bytes())
-        kept = {key: content[key] for key in ('images', 'annotations', 'categories')}
-    except (ValueError, KeyError, TypeError) as error:
-        fault = f'{type(error).__name__}: {error}'
-        wrong('ann_file', 'a file of COCO JSON', path, hint=fault)
-    return COCO(kept)
 
 
 @dataclass(frozen=True)
@@ -84,7 +64,8 @@ def match(
     """Match detections to objects of their class and image, best score first, one to one.
 
     Args:
-        truth: Ground truth.
+        truth: Ground truth, as of :class:`~mmfocalx.evaluation.ground_truth.GroundTruth`: ids that
+            are whole numbers below 2^53, those of annotations all different.
         detections: (N, 7) rows of image id, x, y, width, height, score, class id.
         class_ids: Classes to match.
         iou_thresholds: The T thresholds.

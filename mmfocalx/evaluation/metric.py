@@ -11,8 +11,15 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
+from mmfocalx.annotations import (
+    check_for_coco_metric,
+    check_some_count,
+    read_annotations,
+    warn,
+)
 from mmfocalx.errors import check_bool, check_integer, check_number, wrong
-from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match, read_annotations
+from mmfocalx.evaluation.ground_truth import indexed
+from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match
 from mmfocalx.evaluation.score_quality import (
     correlations,
     detection_ece,
@@ -31,17 +38,25 @@ class ScoreQualityMetric(BaseMetric):
     detections, and as ``..._kept`` over those that the optimal LRP threshold of their class keeps.
     Correlations and D-ECE pool the classes, LaECE0 and oLRP are means over the classes.
 
+    A validation without a single detection gives no numbers and a warning, as with CocoMetric, so
+    that ``save_best`` passes it over.
+
     Args:
-        ann_file: COCO annotation file of the data set that is evaluated.
+        ann_file: COCO annotation file of the data set that is evaluated. One without a list of
+            annotations, as test splits have, gives NaN.
         iou_threshold: IoU that a match needs, except for LaECE0.
         num_bins: Score bins of the calibration errors.
         max_detections: Detections kept for each image and class.
         classwise: Report every class too, as ``NAME/CLASS``, and its ``oLRP_threshold``.
         collect_device: Where results of several processes are gathered, 'cpu' or 'gpu'.
         prefix: Prefix of the reported names.
+        backend_args: Arguments of the storage backend of ``ann_file``, as in mmdet's configs.
 
     Raises:
-        TypeError, ValueError: for an argument of the wrong type or value, naming it.
+        TypeError, ValueError: for an argument of the wrong type or value, naming it; for an
+            annotation file that this metric, or CocoMetric beside it, cannot evaluate; and for
+            detections on an image that the file does not list.
+        FileNotFoundError: if there is no annotation file.
     """
 
     default_prefix = 'score_quality'
@@ -55,13 +70,17 @@ class ScoreQualityMetric(BaseMetric):
         classwise: bool = False,
         collect_device: str = 'cpu',
         prefix: str | None = None,
+        backend_args: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.iou_threshold = check_number('iou_threshold', iou_threshold, above=0, below=1)
         self.num_bins = check_integer('num_bins', num_bins, low=1)
         self.max_detections = check_integer('max_detections', max_detections, low=1)
         self.classwise = check_bool('classwise', classwise)
-        self.truth = read_annotations(ann_file)
+        file = read_annotations(ann_file, backend_args)
+        check_for_coco_metric(file)
+        check_some_count(file, file.category_names.values())
+        self.truth = indexed(file)
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         """Keep the detections of a batch.
@@ -77,14 +96,18 @@ class ScoreQualityMetric(BaseMetric):
             boxes, scores, labels = (
                 found[key].cpu().numpy() for key in ('bboxes', 'scores', 'labels')
             )
-            self.results.append((sample['img_id'], boxes, scores, labels))
+            image = self.truth.image(sample['img_id']) if len(scores) else 0
+            self.results.append((image, boxes, scores, labels))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """The metrics, from what all processes kept."""
         classes = self._classes()
         detections = to_detections(results, list(classes))
+        if not len(detections):
+            warn('ScoreQualityMetric: there is no detection.')
+            return {}
         matches = match(
-            self.truth, detections, list(classes), [self.iou_threshold, ANY_OVERLAP],
+            self.truth.coco, detections, list(classes), [self.iou_threshold, ANY_OVERLAP],
             self.max_detections,
         )  # fmt: skip
         return score_quality(
@@ -93,25 +116,24 @@ class ScoreQualityMetric(BaseMetric):
         )  # fmt: skip
 
     def _classes(self) -> dict[int, str]:
-        """Class ids and names in the order of mmdet's labels: the annotation file's."""
-        names = self.dataset_meta['classes']
-        found = {one['id']: one['name'] for one in self.truth.dataset['categories']}
-        if not {*names} <= {*found.values()}:
-            wrong('ann_file', f'annotations with the categories {[*names]}', [*found.values()])
-        return {class_id: name for class_id, name in found.items() if name in names}
+        """Class indices and names in the order of mmdet's labels: the annotation file's."""
+        names, found = self.dataset_meta['classes'], self.truth.class_names
+        if not {*names} <= {*found}:
+            wrong('ann_file', f'annotations with the categories {[*names]}', found)
+        return {index: name for index, name in enumerate(found) if name in names}
 
 
 def to_detections(results: Sequence[Any], class_ids: Sequence[int]) -> NDArray[np.float64]:
-    """(N, 7) rows of image id, x, y, width, height, score, class id."""
+    """(N, 7) rows of image index, x, y, width, height, score, class index."""
     rows = [
         np.column_stack(
             (
-                np.full(len(scores), image_id, dtype=np.float64),
+                np.full(len(scores), image, dtype=np.float64),
                 boxes[:, :2], boxes[:, 2:] - boxes[:, :2],
                 scores, np.array(class_ids)[labels],
             )
         )
-        for image_id, boxes, scores, labels in results
+        for image, boxes, scores, labels in results
     ]  # fmt: skip
     return np.concatenate(rows) if rows else np.zeros((0, 7))
 

@@ -81,7 +81,8 @@ for k, annotation in enumerate(truth['annotations']):
     found.append(dict(image_id=annotation['image_id'], category_id=annotation['category_id'],
                       bbox=[x + shift, y, w, h], score=1 - shift / w))
 known = {category['id'] for category in truth['categories']}
-found = [row for row in found if row['category_id'] in known]
+images = {image['id'] for image in truth['images']}
+found = [row for row in found if row['category_id'] in known and row['image_id'] in images]
 pathlib.Path(metric['outfile_prefix'] + '.bbox.json').write_text(json.dumps(found))
 (out / 'stamp').mkdir()
 prefix = metric.get('prefix', 'coco')

@@ -234,7 +234,11 @@ def test_everything_but_the_numbers_works_without_torchmetrics(tmp_path: Path) -
     assert 'pip install torchmetrics' in done.stderr
 
 
-NEEDS_MMENGINE_ONLY = ('mmfocalx.losses.', 'mmfocalx.engine.loss_signals', 'mmfocalx.classification.')
+NEEDS_MMENGINE_ONLY = (
+    'mmfocalx.losses.',
+    'mmfocalx.engine.loss_signals',
+    'mmfocalx.classification.',
+)
 
 
 def test_placeholders_stand_for_exactly_what_is_registered_without_them() -> None:
