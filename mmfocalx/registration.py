@@ -17,9 +17,12 @@ class Registered(NamedTuple):
 
 
 BUILT_ON_MMDET = (
-    Registered('mmfocalx.models', 'MODELS', ('EfficientNetLite', 'FCOSHeadX', 'RetinaHeadX')),
+    Registered(
+        'mmfocalx.models', 'MODELS', ('ATSSHeadX', 'EfficientNetLite', 'FCOSHeadX', 'RetinaHeadX')
+    ),
     Registered('mmfocalx.datasets.coco', 'DATASETS', ('CheckedCocoDataset',)),
     Registered('mmfocalx.engine.non_finite', 'HOOKS', ('NonFiniteGuardHook',)),
+    Registered('mmfocalx.engine.num_classes', 'HOOKS', ('NumClassesHook',)),
 )
 BUILT_ON_HOTCOCO = (Registered('mmfocalx.evaluation', 'METRICS', ('ScoreQualityMetric',)),)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import inspect
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ from torch import Tensor, nn
 
 from mmfocalx.engine import checkpoint
 from mmfocalx.errors import check_integer, wrong
+from mmfocalx.optional import need
 
 INPUT = 'images'
-PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
+PACKAGES = {name: name for name in ('onnx', 'onnxruntime', 'onnxscript')}
 TOLERANCE = 0.01
 """How far boxes, in pixels of the original image, and scores may differ from PyTorch's."""
 
@@ -86,7 +86,7 @@ def export(detector: Any, file: str | Path, size: tuple[int, int]) -> None:
         TypeError: if the detector is of another kind.
         ValueError: if a side is not positive.
     """
-    _require_packages()
+    need('Exporting', PACKAGES)
     width, height = (check_integer('size', side, low=1) for side in size)
     raw = RawOutputs(detector).eval()
     images = torch.zeros(2, 3, height, width)
@@ -113,15 +113,9 @@ def _num_levels(detector: Any) -> int:
     return len(detector.bbox_head.prior_generator.strides)
 
 
-def _require_packages() -> None:
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise ImportError(f'To export, install what is missing: pip install {" ".join(missing)}')
-
-
 def open_session(file: str | Path) -> Any:
     """A session of onnxruntime on the CPU, with as many threads as PyTorch."""
-    _require_packages()
+    need('Exporting', PACKAGES)
     import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()

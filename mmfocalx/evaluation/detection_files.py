@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfocalx.evaluation.ground_truth import GroundTruth
+from mmfocalx.evaluation.ground_truth import GroundTruth, in_order
 
 KEYS = ('image_id', 'category_id', 'bbox', 'score')
 SHOWN = 5
@@ -47,7 +47,7 @@ def read_detections(path: Path, truth: GroundTruth) -> list[dict[str, Any]]:
         ('image_id', truth.image_index, 'images'),
         ('category_id', truth.category_index, 'categories'),
     ):
-        unknown = sorted({one[key] for one in found} - known.keys(), key=str)
+        unknown = in_order({one[key] for one in found} - known.keys())
         if unknown:
             number = sum(one[key] not in known for one in found)
             raise ValueError(

@@ -72,6 +72,11 @@ class GroundTruth:
         return self.category_index[category_id]
 
 
+def in_order(ids: Iterable[Any]) -> list[Any]:
+    """Ids sorted, numbers before texts."""
+    return sorted(ids, key=lambda i: (isinstance(i, str), i))
+
+
 def indexed(
     file: AnnotationFile, annotations: Sequence[Mapping[str, Any]] | None = None
 ) -> GroundTruth:
@@ -82,7 +87,7 @@ def indexed(
         annotations: Those to evaluate, each with a box; all of the file by default. Those that
             match no image or no category are left out, as CocoMetric does.
     """
-    ids = sorted(file.image_of, key=lambda i: (isinstance(i, str), i))
+    ids = in_order(file.image_of)
     image_index = {image_id: index for index, image_id in enumerate(ids)}
     category_index = {i: index for index, i in enumerate(file.category_names)}
     judged = [

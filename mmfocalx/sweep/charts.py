@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,21 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mmfocalx.plotting import AXIS_GREY, COLOURS, GREY, log_scale, wrapped
-from mmfocalx.reporting.charts import draw, rows
+from mmfocalx.reporting.charts import Chart, draw, rows
 from mmfocalx.sweep.findings import Findings
 from mmfocalx.sweep.parameters import Parameter
 from mmfocalx.sweep.slots import Slot
 
 BLUE, ORANGE = COLOURS[:2]
 _LABEL_WIDTH = 22
-
-
-class Chart(NamedTuple):
-    """A chart: its title, how to read it, and what draws it as a data URI."""
-
-    title: str
-    explanation: str
-    draw: Callable[[Findings], str]
 
 
 def charts_of(findings: Findings) -> Iterator[Chart]:

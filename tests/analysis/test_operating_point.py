@@ -161,7 +161,8 @@ def single(score: float = 0.5, **changes: object) -> dict:
         ([single(bbox=[1, 2, 3])], 'Detection 0 .*bbox of four finite numbers'),
         ([single(bbox=[1, 2, -3, 4])], 'negative width'),
         ([{'image_id': 3, 'bbox': [0, 0, 1, 1]}], 'has no category_id, score'),
-        ([single(image_id='3')], 'image_id that is no integer'),
+        ([single(image_id='3')], 'image_id 3'),
+        ([single(image_id=[3])], 'image_id that is neither'),
         ([7], 'is no mapping'),
     ],
 )  # fmt: skip
