@@ -23,12 +23,16 @@ class VarifocalLossX(DenseClsLoss):
         q \, \mathrm{BCE}(x, q) \text{ for positives}, \quad
         \alpha p^\gamma \, \mathrm{BCE}(x, 0) \text{ for negatives}
 
-    without the leading q if not ``iou_weighted``. The gradient passes through p, as in mmdet.
+    without the leading q if not ``iou_weighted``. The gradient passes through :math:`p^\gamma`, as
+    in the authors' code and in mmdet, unless ``detach``.
 
     Args:
         alpha: weight in [0, 1] of negatives, one number or one per class.
         gamma: focusing exponent >= 0 of negatives, one number or one per class.
         iou_weighted: whether positives are weighted by their quality.
+        detach: whether no gradient passes through :math:`p^\gamma`, as in RT-DETR (Zhao et al.
+            2024, https://arxiv.org/abs/2304.08069), D-FINE and DEIM. There, a match without any
+            overlap has no loss; here it is a negative.
         kwargs: see :class:`DenseClsLoss`.
 
     Raises:
@@ -55,14 +59,17 @@ class VarifocalLossX(DenseClsLoss):
         alpha: float | Sequence[float] = 0.75,
         gamma: float | Sequence[float] = 2.0,
         iou_weighted: bool = True,
+        detach: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._set_per_class('alpha', alpha, low=0, high=1)
         self._set_per_class('gamma', gamma, low=0)
         self.iou_weighted = check_bool('iou_weighted', iou_weighted)
+        self.detach = check_bool('detach', detach)
 
     def elementwise(self, x: Tensor, t: Target, f: Elementary) -> Tensor:
         positive_weight = t.score if self.iou_weighted else torch.ones_like(t.score)
-        negative_weight = self.alpha * f.power(f.sigmoid(x), self.gamma)
+        p = f.sigmoid(x)
+        negative_weight = self.alpha * f.power(p.detach() if self.detach else p, self.gamma)
         return torch.where(t.positive, positive_weight, negative_weight) * f.bce(x, t.score)

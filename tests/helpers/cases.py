@@ -112,7 +112,14 @@ CASES = [
     ),
     Case(
         'VarifocalLossX',
-        ({}, *alphas(0.3, PER_CLASS), {'gamma': 0.0}, {'gamma': 1.5, 'iou_weighted': False}),
+        (
+            {},
+            *alphas(0.3, PER_CLASS),
+            {'gamma': 0.0},
+            {'gamma': 1.5, 'iou_weighted': False},
+            {'detach': True},
+            {'detach': True, 'gamma': 1.5, 'alpha': PER_CLASS},
+        ),
         half_gamma={'gamma': 0.5},
         per_class_alpha=True,
     ),

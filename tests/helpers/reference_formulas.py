@@ -67,7 +67,8 @@ def focal(e: Entry, kw: State, state: State) -> float:
 def varifocal(e: Entry, kw: State, state: State) -> float:
     if e.positive:
         return (e.y if kw['iou_weighted'] else 1.0) * bce(e.x, e.y)
-    return per_class(kw['alpha'], e.c) * sigmoid(e.x) ** kw['gamma'] * bce(e.x, e.y)
+    focused = e.x0 if kw['detach'] else e.x
+    return per_class(kw['alpha'], e.c) * sigmoid(focused) ** kw['gamma'] * bce(e.x, e.y)
 
 
 def quality_focal(e: Entry, kw: State, state: State) -> float:
@@ -154,7 +155,9 @@ class Formula(NamedTuple):
 
 FORMULAS: dict[str, Formula] = {
     'FocalLossX': Formula(focal, {'gamma': 2.0, 'alpha': 0.25}),
-    'VarifocalLossX': Formula(varifocal, {'alpha': 0.75, 'gamma': 2.0, 'iou_weighted': True}),
+    'VarifocalLossX': Formula(
+        varifocal, {'alpha': 0.75, 'gamma': 2.0, 'iou_weighted': True, 'detach': False}
+    ),
     'QualityFocalLossX': Formula(quality_focal, {'beta': 2.0}, sum_classes=True),
     'SlideLossX': Formula(
         slide,

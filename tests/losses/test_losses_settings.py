@@ -116,6 +116,7 @@ OWN: list[tuple[str, dict[str, Any], str]] = [
     ('FocalLossX', {'gamma': [2.0, nan]}, 'nan'),
     ('FocalLossX', {'gamma': None}, 'None'),
     ('VarifocalLossX', {'iou_weighted': 'yes'}, 'yes'),
+    ('VarifocalLossX', {'detach': 'yes'}, 'yes'),
     ('QualityFocalLossX', {'beta': -2.0}, '-2'),
     ('QualityFocalLossX', {'beta': nan}, 'nan'),
     ('QualityFocalLossX', {'beta': None}, 'None'),

@@ -89,6 +89,8 @@ ROWS = [
     Row('VarifocalLossX', 0, 0, 0.129965),
     # - 0.5 * (3/4)^1 * 1.386294
     Row('VarifocalLossX', LN3, 0, 0.519860, {'alpha': 0.5, 'gamma': 1.0}),
+    # - The value of a detached factor is the same.
+    Row('VarifocalLossX', LN3, 0, 0.519860, {'alpha': 0.5, 'gamma': 1.0, 'detach': True}),
     #
     # + (1 - 1/2)^2 * 0.693147
     Row('QualityFocalLossX', 0, 1, 0.173287),

@@ -119,15 +119,18 @@ def test_every_option(case: Case, options: dict[str, Any]) -> None:
     check_fused(case, kwargs, batch, **call)
 
 
+DETACHED = [(case, {'detach': True}) for case in CASES if 'detach' in case.formula.defaults]
+
+
 @pytest.mark.usefixtures('traced')
-@each_case
-def test_later_backwards(case: Case) -> None:
+@pytest.mark.parametrize(('case', 'kwargs'), [*((case, {}) for case in CASES), *DETACHED], ids=name)
+def test_later_backwards(case: Case, kwargs: dict[str, Any]) -> None:
     """A second backward, also after the state moved on, and a derivative of the gradient."""
     batch = make_batch(case, case.forms[-2], lead=LEAD)
     weights = torch.rand(batch.pred.shape, dtype=torch.float64)
     results = []
     for mode in (True, False):
-        loss = case.build({'fused': mode})
+        loss = case.build({**kwargs, 'fused': mode})
         pred = batch.pred.clone().requires_grad_()
         value = loss(pred, batch.target)
         handed_out = torch.autograd.grad(value, pred, retain_graph=True)[0]
