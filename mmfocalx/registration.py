@@ -18,7 +18,16 @@ class Registered(NamedTuple):
 
 BUILT_ON_MMDET = (
     Registered(
-        'mmfocalx.models', 'MODELS', ('ATSSHeadX', 'EfficientNetLite', 'FCOSHeadX', 'RetinaHeadX')
+        'mmfocalx.models',
+        'MODELS',
+        (
+            'ATSSHeadX',
+            'EfficientNetLite',
+            'FCOSHeadX',
+            'FoveaHeadX',
+            'RepPointsHeadX',
+            'RetinaHeadX',
+        ),
     ),
     Registered('mmfocalx.datasets.coco', 'DATASETS', ('CheckedCocoDataset',)),
     Registered('mmfocalx.engine.non_finite', 'HOOKS', ('NonFiniteGuardHook',)),

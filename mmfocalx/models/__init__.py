@@ -5,6 +5,19 @@ from mmfocalx import compat
 compat.require('mmdet')
 
 from .backbones import EfficientNetLite  # noqa: E402
-from .dense_heads import ATSSHeadX, FCOSHeadX, RetinaHeadX  # noqa: E402
+from .dense_heads import (  # noqa: E402
+    ATSSHeadX,
+    FCOSHeadX,
+    FoveaHeadX,
+    RepPointsHeadX,
+    RetinaHeadX,
+)
 
-__all__ = ['ATSSHeadX', 'EfficientNetLite', 'FCOSHeadX', 'RetinaHeadX']
+__all__ = [
+    'ATSSHeadX',
+    'EfficientNetLite',
+    'FCOSHeadX',
+    'FoveaHeadX',
+    'RepPointsHeadX',
+    'RetinaHeadX',
+]

@@ -184,7 +184,7 @@ class AnchorBasedHead(BatchedTargetsHead, QualityAwareHead):
         ignored: OptInstanceList,
     ) -> AnchorTargets:
         targets = anchor_targets(
-            anchors,
+            [anchors] * len(objects),
             outside,
             objects,
             ignored,

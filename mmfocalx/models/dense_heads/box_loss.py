@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..targets import aligned_overlaps
 
-BOX_LOSSES = ('loss_bbox', 'loss_iou')
+BOX_LOSSES = ('loss_bbox', 'loss_iou', 'loss_pts_init', 'loss_pts_refine')
 Losses = dict[str, Tensor | list[Tensor]]
 AVG_FACTOR_EPS = torch.finfo(torch.float32).eps
 

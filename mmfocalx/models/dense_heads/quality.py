@@ -146,9 +146,7 @@ class QualityAwareHead:
             box_target = matched.boxes
         elif self.quality != 'none':
             boxes = self.decode(matched.priors, pred.detach().float())
-        target, score_sum = self.cls_target(matched, boxes)
-        avg_factor = self.cls_avg_factor(matched.num_pos, score_sum)
-        loss_cls = self._loss_cls(cls_scores, target, matched.label_weights, avg_factor)
+        loss_cls = self.cls_loss_of(matched, boxes, cls_scores)
         box_target = positives.only(box_target, 1)
         divisor = self.box_avg_factor(matched)
         loss_bbox = box_loss(self.loss_bbox, pred, box_target, matched.box_weights, divisor)
@@ -156,6 +154,14 @@ class QualityAwareHead:
         seen = all_pred if self.looks_at_every_box else pred
         loss_bbox = loss_bbox + 0 * seen.sum(dtype=torch.float)
         return self.balanced(dict(loss_cls=loss_cls, loss_bbox=loss_bbox))
+
+    def cls_loss_of(
+        self, matched: Matched, boxes: Tensor | None, cls_scores: list[Tensor]
+    ) -> Tensor | list[Tensor]:
+        """The classification loss; the arguments are those of losses_of and cls_target."""
+        target, score_sum = self.cls_target(matched, boxes)
+        avg_factor = self.cls_avg_factor(matched.num_pos, score_sum)
+        return self._loss_cls(cls_scores, target, matched.label_weights, avg_factor)
 
     def decode(self, priors: Tensor, pred: Tensor) -> Tensor:
         """(R, 4) boxes, xyxy, of the (R, 4) predictions of (R, 4) anchors or (R, 2) locations."""

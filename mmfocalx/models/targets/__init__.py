@@ -6,18 +6,22 @@ from .coverage import (
     BatchedTargetsHead,
     overridden,
     uncovered_anchor_settings,
+    uncovered_assigner,
     uncovered_boxes,
 )
+from .fovea_targets import decode_foveas, encode_foveas, fovea_numbers
 from .matched import Matched
 from .owners import Owners, labels_by_number, numbered
+from .point_assigner import GridPoints
 from .point_targets import Points, point_targets
 from .positives import Positives
-from .priors import Anchors, Kept, KeptPriors, Outside, outside_of
+from .priors import Anchors, Kept, KeptPriors, Outside, outside_of, to
 
 __all__ = [
     'AnchorTargets',
     'Anchors',
     'BatchedTargetsHead',
+    'GridPoints',
     'Kept',
     'KeptPriors',
     'Matched',
@@ -28,12 +32,17 @@ __all__ = [
     'aligned_overlaps',
     'anchor_targets',
     'decode_deltas',
+    'decode_foveas',
     'encode_deltas',
+    'encode_foveas',
+    'fovea_numbers',
     'labels_by_number',
     'numbered',
     'outside_of',
     'overridden',
     'point_targets',
+    'to',
     'uncovered_anchor_settings',
+    'uncovered_assigner',
     'uncovered_boxes',
 ]

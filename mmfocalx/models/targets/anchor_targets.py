@@ -1,18 +1,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
-from mmdet.models.task_modules import ATSSAssigner, MaxIoUAssigner
+from mmdet.models.task_modules import ATSSAssigner, MaxIoUAssigner, PointAssigner
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList, OptInstanceList
 from torch import Tensor
 
-from . import atss, max_iou
+from . import atss, max_iou, point_assigner
 from .owners import Owners, labels_by_number
+from .point_assigner import GridPoints
 from .positives import Positives
 from .priors import Anchors, Outside
+
+RULES: dict[type, Any] = {
+    ATSSAssigner: atss,
+    MaxIoUAssigner: max_iou,
+    PointAssigner: point_assigner,
+}
 
 
 class AnchorTargets(NamedTuple):
@@ -36,19 +44,19 @@ class AnchorTargets(NamedTuple):
 
 
 def anchor_targets(
-    anchors: Anchors,
+    anchors: Sequence[Anchors | GridPoints],
     outside: Sequence[Outside | None],
     objects: InstanceList,
     ignored: OptInstanceList,
     *,
-    assigner: MaxIoUAssigner | ATSSAssigner,
+    assigner: MaxIoUAssigner | ATSSAssigner | PointAssigner,
     num_classes: int,
     pos_weight: float,
 ) -> AnchorTargets:
     """The targets of a batch, equal to those of mmdet's heads with a ``PseudoSampler``.
 
     Args:
-        anchors: the same for all images.
+        anchors: per image, its anchors or points; images next to each other may share them.
         outside: per image, which anchors take no part; None if all do.
         objects: per image, ``bboxes`` and ``labels``.
         ignored: per image, ``bboxes`` to leave out, or None.
@@ -61,8 +69,7 @@ def anchor_targets(
         None if image is None else get_box_tensor(image.bboxes)
         for image in ignored or [None] * len(boxes)
     ]
-    rules = atss if isinstance(assigner, ATSSAssigner) else max_iou
-    of_anchor = rules.assign(boxes, ignored_boxes, anchors, outside, assigner)
+    of_anchor = _assigned(boxes, ignored_boxes, anchors, outside, assigner)
     is_positive = of_anchor > 0
     positives = Positives.of(is_positive.flatten())
 
@@ -78,3 +85,24 @@ def anchor_targets(
     num_pos = is_positive.sum(dim=1).clamp(min=1).sum(dtype=torch.float)
     owners = Owners.of(object_of_row, objects)
     return AnchorTargets(labels, label_weights, positives, box_of_row, owners, num_pos)
+
+
+def _assigned(
+    boxes: Sequence[Tensor],
+    ignored_boxes: Sequence[Tensor | None],
+    anchors: Sequence[Any],
+    outside: Sequence[Outside | None],
+    assigner: Any,
+) -> Tensor:
+    """Which object each anchor belongs to in each image: see ``max_iou.assign``."""
+    assign = next(rules.assign for kind, rules in RULES.items() if isinstance(assigner, kind))
+    assigned, first_number = [], 1
+    images = zip(boxes, ignored_boxes, anchors, outside, strict=True)
+    for _, group in groupby(images, lambda image: id(image[2])):
+        of_group, ignored, (shared, *_), apart = zip(*group, strict=True)
+        found = assign(of_group, ignored, shared, apart, assigner)
+        if first_number > 1:
+            found = torch.where(found > 0, found + (first_number - 1), found)
+        assigned.append(found)
+        first_number += sum(map(len, of_group))
+    return torch.cat(assigned) if len(assigned) > 1 else assigned[0]

@@ -10,6 +10,7 @@ from mmdet.models.task_modules import ATSSAssigner
 from torch import Tensor
 
 from .boxes import pairwise_overlaps
+from .candidates import first_of_best
 from .max_iou import IGNORED, ignored_priors, pieces
 from .priors import Anchors, Outside
 
@@ -75,18 +76,10 @@ def _assigned(
 
     image = torch.cat([at.new_full((count, 1), i) for i, count in enumerate(counts)])
     slot = image * num_anchors + at
-    best = like.new_full((nobody.numel(),), -FAR)
-    value = torch.where(chosen, overlap, -FAR).flatten()
-    best = best.scatter_reduce(0, slot.flatten(), value, 'amax')
-    number = torch.arange(len(all_boxes), dtype=like.dtype, device=like.device) + first_number
-    after_all = float(first_number + len(all_boxes))
-    is_best = chosen & (overlap == best[slot])
-    number = torch.where(is_best, number[:, None], after_all).flatten()
-    first = torch.full_like(best, after_all).scatter_reduce(0, slot.flatten(), number, 'amin')
-    first = first.view_as(nobody)
+    first, taken = first_of_best(slot, overlap, chosen, nobody.numel(), first_number)
     if left_out is not None:
         nobody = torch.where(left_out, IGNORED, nobody)
-    return torch.where(first < after_all, first, nobody)
+    return torch.where(taken.view_as(nobody), first.view_as(nobody), nobody)
 
 
 def _nearest(

@@ -83,18 +83,23 @@ def uncovered_boxes(objects: InstanceList, *, box_types: bool) -> str | None:
 
 def uncovered_anchor_settings(head: Any, assigner: type) -> str | None:
     """The first part of an anchor head that is not covered, in words."""
-    for name, covered in (
-        ('assigner', assigner),
-        ('sampler', PseudoSampler),
-        ('bbox_coder', DeltaXYWHBBoxCoder),
-    ):
+    for name, covered in (('sampler', PseudoSampler), ('bbox_coder', DeltaXYWHBBoxCoder)):
         part = getattr(head, name)
         if type(part) is not covered:
             return f'{name}={type(part).__name__}'
-    calculator = head.assigner.iou_calculator
-    if type(calculator) is not BboxOverlaps2D or calculator.dtype == 'fp16':
+    return uncovered_assigner('assigner', head.assigner, (assigner,))
+
+
+def uncovered_assigner(name: str, assigner: Any, covered: Sequence[type]) -> str | None:
+    """What is not covered of an assigner: its type or a setting, in words."""
+    if type(assigner) not in covered:
+        return f'{name}={type(assigner).__name__}'
+    calculator = getattr(assigner, 'iou_calculator', None)
+    if calculator is not None and (
+        type(calculator) is not BboxOverlaps2D or calculator.dtype == 'fp16'
+    ):
         return f'iou_calculator={calculator}'
     for setting in ('perm_repeat_gt_cfg', 'alpha'):
-        if getattr(head.assigner, setting, None) is not None:
-            return f'{setting} of the assigner'
+        if getattr(assigner, setting, None) is not None:
+            return f'{setting} of the {name}'
     return None

@@ -15,10 +15,10 @@ class Matched(NamedTuple):
         labels: (N,), the number of classes for background.
         positives: which predictions are positive.
         owners: which objects the rows at hand belong to.
-        priors: (R, 4) anchors, xyxy, or (R, 2) locations.
+        priors: (R, 4) anchors, xyxy, or (R, 2) locations, with what decodes a prediction there.
         boxes: (R, 4) target boxes, xyxy.
         box_weights: (R,) or (R, 4) weights of the box loss, 0 where there is no object.
-        num_pos: number of positives, a mean over all ranks.
+        num_pos: number of positives as the head counts them, a mean over all ranks.
         label_weights: (N,), 0 for predictions to leave out; None if all count.
         deltas: (R, 4) encoded target boxes, where the box loss compares deltas.
     """
