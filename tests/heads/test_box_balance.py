@@ -20,6 +20,8 @@ from helpers.small_heads import (
     METAS,
     VARIFOCAL,
     batch,
+    box_loss,
+    box_losses,
     build,
     gradients,
     losses_of,
@@ -38,6 +40,11 @@ SETTINGS = [
     ('ATSSHeadX', dict(loss_cls=VARIFOCAL, quality_scale='object')),
     ('ATSSHeadX', dict(loss_cls=RANK_SORT, centerness=False)),
     ('ATSSHeadX', dict(loss_cls=FOCAL, quality='none', batched_targets=False)),
+    ('FoveaHeadX', dict(loss_cls=VARIFOCAL)),
+    ('FoveaHeadX', dict(loss_cls=FOCAL, quality='none', batched_targets=False)),
+    ('RepPointsHeadX', dict(loss_cls=VARIFOCAL, quality_scale='image')),
+    ('RepPointsHeadX', dict(loss_cls=RANK_SORT)),
+    ('RepPointsHeadX', dict(loss_cls=FOCAL, quality='none', batched_targets=False)),
 ]  # fmt: skip
 
 
@@ -53,13 +60,14 @@ def test_the_box_loss_takes_the_value_of_the_classification_loss(kind, settings)
     plain_head = build(kind, **settings)
     head = build(kind, **settings, box_balance='self')
     plain, got = (losses_of(each, features, instances) for each in (plain_head, head))
-    factor = plain['loss_cls'].item() / plain['loss_bbox'].item()
+    factor = plain['loss_cls'].item() / box_loss(plain).item()
     assert abs(factor - 1) > 0.01
-    assert got['loss_bbox'].item() == pytest.approx(plain['loss_cls'].item(), rel=1e-5)
-    for name in plain.keys() - {'loss_bbox'}:
+    assert box_loss(got).item() == pytest.approx(plain['loss_cls'].item(), rel=1e-5)
+    of_boxes = {name for name in plain if 'bbox' in name or 'pts' in name}
+    for name in plain.keys() - of_boxes:
         assert torch.equal(got[name], plain[name])
     for name, value in got.items():  # the factor has no gradient
-        scale = factor if name == 'loss_bbox' else 1
+        scale = factor if name in of_boxes else 1
         for ours, theirs in zip(
             gradients(head, value, retain_graph=True),
             gradients(plain_head, plain[name], retain_graph=True),
@@ -74,15 +82,16 @@ def test_the_box_loss_takes_the_value_of_the_classification_loss(kind, settings)
 @pytest.mark.parametrize(('kind', 'settings'), SETTINGS)
 def test_the_weight_of_the_box_loss_has_no_effect(kind, settings):
     features, instances = batch()
-    box = settings.get('loss_bbox', HEADS[kind.removesuffix('X')]['loss_bbox'])
-    one, eight = (
-        losses_of(
-            build(kind, **{**settings, 'loss_bbox': dict(box, loss_weight=w)}, box_balance='self'),
-            features,
-            instances,
-        )
-        for w in (1.0, 8.0)
-    )
+    configs = {**HEADS[kind.removesuffix('X')], **settings}
+
+    def weighted(factor):
+        boxes = {
+            name: dict(configs[name], loss_weight=factor * configs[name].get('loss_weight', 1.0))
+            for name in box_losses(kind)
+        }
+        return losses_of(build(kind, **settings | boxes, box_balance='self'), features, instances)
+
+    one, eight = weighted(1.0), weighted(8.0)
     for name, value in one.items():
         torch.testing.assert_close(eight[name], value, rtol=1e-5, atol=0)
 
@@ -92,7 +101,7 @@ def test_without_boxes_the_factor_is_one(kind, settings):
     features, instances = batch(boxes_per_image=0)
     head = build(kind, **settings, box_balance='self')
     losses = losses_of(head, features, instances)
-    assert losses['loss_bbox'] == 0
+    assert box_loss(losses) == 0
     assert all(value.isfinite() for value in losses.values())
     assert all(g is None or g.isfinite().all() for g in gradients(head, sum(losses.values())))
 
@@ -130,7 +139,7 @@ def test_diverged_boxes_stay_visible(kind):
     head = build(kind, loss_cls=VARIFOCAL, box_balance='self')
     outs = [[level.detach() for level in levels] for levels in head(features)]
     outs[1] = [torch.full_like(level, math.nan) for level in outs[1]]
-    assert not head.loss_by_feat(*outs, instances, METAS)['loss_bbox'].isfinite()
+    assert not box_loss(head.loss_by_feat(*outs, instances, METAS)).isfinite()
 
 
 @pytest.mark.parametrize('kind', KINDS)

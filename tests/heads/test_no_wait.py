@@ -17,7 +17,7 @@ pytest.importorskip('mmdet')
 
 import mmdet.models  # noqa: F401  (registers)
 
-from helpers.small_heads import HEADS, KINDS, METAS, SIZE, STRIDES, build
+from helpers.small_heads import HEADS, KINDS, METAS, batch, box_loss, box_losses, build
 from mmfocalx.losses.catalogue import classification_losses
 
 NUM_CLASSES = 3
@@ -52,8 +52,12 @@ def objects(count, device='meta'):
 
 
 def predictions(head):
+    """Of the shapes of real ones: mmcv's deformable convolution does not run on meta."""
+    features, _ = batch()
+    with torch.no_grad():
+        outs = head(features)
     head.to('meta')
-    return head([torch.rand(2, 8, SIZE // s, SIZE // s, device='meta') for s in STRIDES])
+    return [[level.to('meta').requires_grad_() for level in levels] for levels in outs]
 
 
 def losses_on_meta(head, counts, *ignored, outs=None):
@@ -93,27 +97,29 @@ def test_no_value_is_read(kind, loss):
 def test_no_scale_and_no_balance_reads_a_value(kind, scale):
     settings = dict(quality_scale=scale, box_balance='self')
     head = build(kind, loss_cls=config_of('VarifocalLossX'), **settings)
+    outs = predictions(head)
     for counts in ((4, 1), (0, 3), (0, 0)):
-        losses_on_meta(head, counts)
+        losses_on_meta(head, counts, outs=outs)
 
 
 @pytest.mark.parametrize(
-    'box_loss',
+    'of_boxes',
     [*OF_COORDINATES, 'IoULoss', 'GIoULoss', 'DIoULoss',
      'CIoULoss', 'EIoULoss', 'SIoULoss', 'BoundedIoULoss', 'FocalEIoULossX'],
 )  # fmt: skip
 @pytest.mark.parametrize('kind', KINDS)
-def test_no_box_loss_reads_a_value(kind, box_loss):
-    if kind != 'RetinaHeadX' and box_loss in OF_COORDINATES:
+def test_no_box_loss_reads_a_value(kind, of_boxes):
+    if kind in ('FCOSHeadX', 'ATSSHeadX') and of_boxes in OF_COORDINATES:
         pytest.skip('a loss of coordinates does not take weights of boxes')
-    extra = dict(reg_decoded_bbox='IoU' in box_loss) if kind == 'RetinaHeadX' else {}
-    head = build(kind, loss_cls=config_of('VarifocalLossX'), loss_bbox=dict(type=box_loss), **extra)
-    assert losses_on_meta(head, (4, 0))['loss_bbox'].shape == ()
+    extra = dict(reg_decoded_bbox='IoU' in of_boxes) if kind == 'RetinaHeadX' else {}
+    extra |= {name: dict(type=of_boxes) for name in box_losses(kind)}
+    head = build(kind, loss_cls=config_of('VarifocalLossX'), **extra)
+    assert box_loss(losses_on_meta(head, (4, 0))).shape == ()
 
 
 @pytest.mark.parametrize(
     'settings',
-    ['all of MaxIoUAssigner', 'all of ATSSAssigner', 'centres', 'no centerness'],
+    ['all of MaxIoUAssigner', 'all of ATSSAssigner', 'centres', 'no centerness', 'points'],
 )
 def test_no_setting_reads_a_value(settings):
     loss = dict(loss_cls=config_of('VarifocalLossX'))
@@ -124,6 +130,13 @@ def test_no_setting_reads_a_value(settings):
     if settings == 'all of ATSSAssigner':
         head = build('ATSSHeadX', **loss, **ATSS_IGNORING)
         losses_on_meta(head, (4, 0), [objects(2), None])
+        return
+    if settings == 'points':
+        of_boxes = RETINA_IGNORING['train_cfg']
+        stages = dict(train_cfg=dict(init=of_boxes, refine=of_boxes))
+        for method in ('minmax', 'partial_minmax', 'moment'):
+            head = build('RepPointsHeadX', **loss, **stages, transform_method=method)
+            losses_on_meta(head, (4, 0), [objects(2), None])
         return
     extra = dict(center_sampling=True, norm_on_bbox=True)
     if settings == 'centres':

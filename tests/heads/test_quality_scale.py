@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 import torch
 from mmengine.logging import MMLogger
@@ -15,6 +18,7 @@ import mmdet.models  # noqa: F401  (registers)
 from helpers.random_batches import random_batch
 from helpers.small_heads import (
     FOCAL,
+    FOVEA,
     KINDS,
     METAS,
     SIZE,
@@ -41,27 +45,79 @@ def _rows(request, monkeypatch):
         monkeypatch.setattr(Positives, 'of', lambda mask: Positives(mask, slice(None), mask))
 
 
+def predicted(head, images):
+    torch.manual_seed(2)
+    return head([torch.randn(images, 8, *size) for size in SIZES])
+
+
 def scores_of(kind, instances, **settings):
     """(N,) scores that the loss of a head is given."""
     head = build(kind, **{'loss_cls': VARIFOCAL, **settings})
     head.loss_cls = Recorder(head.loss_cls)
-    torch.manual_seed(2)
-    outs = head([torch.randn(len(instances), 8, *size) for size in SIZES])
+    outs = predicted(head, len(instances))
     losses = head.loss_by_feat(*outs, instances, METAS[:1] * len(instances))
     assert all(torch.isfinite(value) for value in losses.values())
     ((_, (_, scores), _, _),) = head.loss_cls.calls
     return scores
 
 
-def objects_of(kind, image):
-    """Which object each prediction is assigned to in mmdet, -1 for none."""
-    if kind == 'FCOSHeadX':
-        return locations_objects(image)
+def objects_of(kind, instances):
+    """Per image, which object each prediction is assigned to in mmdet, -1 for none."""
+    if kind in ('FCOSHeadX', 'FoveaHeadX'):
+        find = locations_objects if kind == 'FCOSHeadX' else foveas_objects
+        return [find(image) for image in instances]
     head = build(kind.removesuffix('X'), loss_cls=FOCAL)
-    levels = head.prior_generator.grid_priors(SIZES, device='cpu')
-    sizes = [[len(level) for level in levels]] if kind == 'ATSSHeadX' else []
-    found = head.assigner.assign(InstanceData(priors=torch.cat(levels)), *sizes, image)
-    return [number - 1 if number > 0 else -1 for number in found.gt_inds.tolist()]
+    priors = [torch.cat(head.prior_generator.grid_priors(SIZES, device='cpu'))] * len(instances)
+    assigner = head.assigner if kind != 'RepPointsHeadX' else head.refine_assigner
+    if kind == 'RepPointsHeadX':
+        priors = initial_boxes(head, len(instances))
+    sizes = [[height * width for height, width in SIZES]] if kind == 'ATSSHeadX' else []
+    found = [
+        assigner.assign(InstanceData(priors=each), *sizes, image).gt_inds.tolist()
+        for each, image in zip(priors, instances, strict=True)
+    ]
+    return [[max(number, 0) - 1 for number in numbers] for numbers in found]
+
+
+def initial_boxes(head, images):
+    """Per image, the (P, 4) boxes of the initial points, level by level and place by place."""
+    levels = predicted(head, images)[1]
+    boxes = [[] for _ in range(images)]
+    for level, stride in zip(levels, STRIDES, strict=True):
+        for image, row, column in itertools.product(*map(range, (images, *level.shape[2:]))):
+            box = head.points2bbox(level[image, None, :, row, column].detach())[0]
+            place = torch.tensor([column, row, column, row])
+            boxes[image].append((box + place) * stride)
+    return [torch.stack(each) for each in boxes]
+
+
+def foveas_objects(image):
+    """Which object each location of FoveaBox belongs to: the smallest in whose middle it lies."""
+    objects = []
+    for stride, (height, width), (low, high) in zip(
+        STRIDES, SIZES, FOVEA['scale_ranges'], strict=True
+    ):
+        for row, column in itertools.product(range(height), range(width)):
+            smallest, owner = float('inf'), -1
+            for number, (x0, y0, x1, y1) in enumerate(image.bboxes.tolist()):
+                area = (x1 - x0) * (y1 - y0)
+                if low <= math.sqrt(area) <= high and area <= smallest:
+                    in_middle = all(
+                        cell in middle(start / stride, end / stride, length)
+                        for cell, start, end, length in ((column, x0, x1, width),
+                                                         (row, y0, y1, height))
+                    )  # fmt: skip
+                    if in_middle:
+                        smallest, owner = area, number
+            objects.append(owner)
+    return objects
+
+
+def middle(start, end, length):
+    """The cells whose centres lie in the middle part, and at least the nearest of the map."""
+    centre, reach = (start + end) / 2, FOVEA['sigma'] * (end - start) / 2
+    first, last = math.ceil(centre - reach - 0.5), math.floor(centre + reach - 0.5)
+    return range(min(max(first, 0), length - 1), min(max(last, 0), length - 1) + 1)
 
 
 def locations_objects(image):
@@ -86,8 +142,8 @@ def locations_objects(image):
 def scaled_by_hand(kind, instances, scores, scale):
     owners = [
         None if owner < 0 else (image, owner if scale == 'object' else None)
-        for image, objects in enumerate(instances)
-        for owner in objects_of(kind, objects)
+        for image, owners in enumerate(objects_of(kind, instances))
+        for owner in owners
     ]
     best = {}
     for owner, score in zip(owners, scores.tolist(), strict=True):
@@ -140,8 +196,9 @@ def test_identical_objects_stay_two(kind, batched):
     box = torch.tensor([[20.0, 20.0, 60.0, 60.0]] * 2)
     image = InstanceData(bboxes=box, labels=torch.tensor([1, 1]))
     scores = scores_of(kind, [image], quality_scale='object', batched_targets=batched)
-    owners = objects_of(kind, image)
-    assert {*owners} == ({-1, 0, 1} if kind == 'RetinaHeadX' else {-1, 0})
+    (owners,) = objects_of(kind, [image])
+    both = {'RetinaHeadX': {-1, 0, 1}, 'RepPointsHeadX': {-1, 0, 1}, 'FoveaHeadX': {-1, 1}}
+    assert {*owners} == both.get(kind, {-1, 0})
     for number in {*owners} - {-1}:
         of_object = [s for s, owner in zip(scores.tolist(), owners, strict=True) if owner == number]
         assert max(of_object) == 1

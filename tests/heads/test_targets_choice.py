@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.registry import TASK_UTILS
+from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
@@ -17,8 +18,18 @@ pytest.importorskip('mmdet')
 
 from mmdet.models.task_modules import ATSSAssigner, MaxIoUAssigner
 
-from helpers.small_heads import ATSS, FOCAL, KINDS, RETINA, VARIFOCAL, batch, build, losses_of
-from mmfocalx.models import FCOSHeadX, RetinaHeadX
+from helpers.small_heads import (
+    ATSS,
+    FOCAL,
+    KINDS,
+    REPPOINTS,
+    RETINA,
+    VARIFOCAL,
+    batch,
+    build,
+    losses_of,
+)
+from mmfocalx.models import FCOSHeadX, FoveaHeadX, RetinaHeadX
 
 AT_ONCE = 'computed of all images at once'
 IMAGE_BY_IMAGE = 'computed image by image, as in mmdet, because of '
@@ -44,6 +55,12 @@ class HeadOfAnotherProject(RetinaHeadX):
 class PointHeadOfAnotherProject(FCOSHeadX):
     def get_targets(self, *args, **kwargs):
         return super().get_targets(*args, **kwargs)
+
+
+@MMDET_MODELS.register_module()
+class FoveaHeadOfAnotherProject(FoveaHeadX):
+    def _get_targets_single(self, *args, **kwargs):
+        return super()._get_targets_single(*args, **kwargs)
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +94,17 @@ def atss_cfg(**settings):
     config = copy.deepcopy(ATSS['train_cfg'])
     config['assigner'].update(settings)
     return dict(train_cfg=config)
+
+
+def reppoints_cfg(stage, **settings):
+    config = copy.deepcopy(REPPOINTS['train_cfg'])
+    config[stage]['assigner'].update(settings)
+    return dict(train_cfg=config)
+
+
+def first_stage(assigner):
+    stage = dict(assigner=assigner, pos_weight=-1)
+    return dict(train_cfg=ConfigDict(REPPOINTS['train_cfg'], init=stage))
 
 
 SETTINGS = {
@@ -113,14 +141,44 @@ SETTINGS = {
         train_cfg(assigner=dict(perm_repeat_gt_cfg=dict(iou_thr=0.9, perm_range=0.01))),
         'perm_repeat_gt_cfg',
     ),
+    'FoveaHeadX': ({}, AT_ONCE),
+    'FoveaHeadX off': (dict(batched_targets=False), IMAGE_BY_IMAGE + 'batched_targets=False'),
+    'FoveaHeadOfAnotherProject': ({}, 'FoveaHeadOfAnotherProject._get_targets_single'),
+    'RepPointsHeadX': ({}, AT_ONCE),
+    'RepPointsHeadX boxes first': (first_stage(RETINA['train_cfg']['assigner']), AT_ONCE),
+    'RepPointsHeadX off': (dict(batched_targets=False), IMAGE_BY_IMAGE + 'batched_targets=False'),
+    'RepPointsHeadX first assigner': (
+        first_stage(dict(RETINA['train_cfg']['assigner'], type='AssignerOfAnotherProject')),
+        'init_assigner=AssignerOfAnotherProject',
+    ),
+    'RepPointsHeadX second assigner': (
+        reppoints_cfg('refine', type='AssignerOfAnotherProject'),
+        'refine_assigner=AssignerOfAnotherProject',
+    ),
+    'RepPointsHeadX half overlaps': (
+        reppoints_cfg('refine', iou_calculator=dict(type='BboxOverlaps2D', dtype='fp16')),
+        'iou_calculator=',
+    ),
+    'RepPointsHeadX sampler': (
+        dict(
+            train_cfg=ConfigDict(
+                REPPOINTS['train_cfg'],
+                sampler=dict(
+                    type='RandomSampler', num=64, pos_fraction=0.5, add_gt_as_proposals=False
+                ),
+            )
+        ),
+        'sampler=RandomSampler',
+    ),
     'HeadOfAnotherProject': ({}, 'HeadOfAnotherProject._get_targets_single'),
     'PointHeadOfAnotherProject': ({}, 'PointHeadOfAnotherProject.get_targets'),
 }
 
 
 def base_of(name):
-    if name.startswith('ATSS'):
-        return 'ATSSHeadX'
+    for kind in ('ATSS', 'Fovea', 'RepPoints'):
+        if name.startswith(kind):
+            return f'{kind}HeadX'
     return 'FCOSHeadX' if name.startswith(('FCOS', 'Point')) else 'RetinaHeadX'
 
 
@@ -143,7 +201,7 @@ def test_the_log_says_once_which_way_and_why(lines, name):
     assert line.startswith(type(head).__name__)
 
 
-DRAWN = ('RetinaHeadX sampler', 'RetinaHeadX permuted boxes')
+DRAWN = ('RetinaHeadX sampler', 'RepPointsHeadX sampler', 'RetinaHeadX permuted boxes')
 
 
 @pytest.mark.parametrize('normalizer', ['num_pos', 'score_sum'])
@@ -153,9 +211,12 @@ def test_losses_are_those_of_mmdet_either_way(name, normalizer):
     settings = {k: v for k, v in SETTINGS[name][0].items() if k != 'batched_targets'}
     kind = base_of(name).removesuffix('X')
     expected = losses_of(build(kind, loss_cls=FOCAL, **settings), features, instances)
+    if (kind, normalizer) == ('FoveaHead', 'score_sum'):  # mmdet adds the number of images
+        expected.pop('loss_cls')
     ours = built(name, loss_cls=FOCAL, quality='none', normalizer=normalizer)
-    for key, value in losses_of(ours, features, instances).items():
-        torch.testing.assert_close(value, expected[key], rtol=2e-5, atol=1e-7)
+    got = losses_of(ours, features, instances)
+    for key, value in expected.items():
+        torch.testing.assert_close(got[key], value, rtol=2e-5, atol=1e-7)
 
 
 def test_a_quality_is_the_same_either_way():

@@ -1,4 +1,4 @@
-"""Small heads of RetinaNet, FCOS and ATSS, and a batch for them."""
+"""Small heads of RetinaNet, FCOS, ATSS, FoveaBox and RepPoints, and a batch for them."""
 
 from __future__ import annotations
 
@@ -86,8 +86,61 @@ ATSS = dict(
     ),
     test_cfg=TEST_CFG,
 )
-HEADS = {'RetinaHead': RETINA, 'FCOSHead': FCOS, 'ATSSHead': ATSS}
+FOVEA = dict(
+    num_classes=3,
+    in_channels=8,
+    feat_channels=8,
+    stacked_convs=1,
+    strides=list(STRIDES),
+    base_edge_list=[16, 32, 64],
+    scale_ranges=((1, 32), (16, 64), (32, 512)),
+    sigma=0.7,
+    norm_cfg=dict(type='GN', num_groups=2),
+    loss_bbox=dict(type='SmoothL1Loss', beta=0.11),
+    test_cfg=TEST_CFG,
+)
+REPPOINTS = dict(
+    num_classes=3,
+    in_channels=8,
+    feat_channels=8,
+    point_feat_channels=8,
+    stacked_convs=1,
+    point_strides=list(STRIDES),
+    norm_cfg=dict(type='GN', num_groups=2),
+    loss_bbox_init=dict(type='SmoothL1Loss', beta=0.11, loss_weight=0.5),
+    loss_bbox_refine=dict(type='SmoothL1Loss', beta=0.11),
+    train_cfg=ConfigDict(
+        init=dict(assigner=dict(type='PointAssigner', scale=4, pos_num=4), pos_weight=-1),
+        refine=dict(
+            assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.3, neg_iou_thr=0.2, min_pos_iou=0),
+            pos_weight=-1,
+        ),
+    ),
+    test_cfg=TEST_CFG,
+)
+HEADS = {
+    'RetinaHead': RETINA,
+    'FCOSHead': FCOS,
+    'ATSSHead': ATSS,
+    'FoveaHead': FOVEA,
+    'RepPointsHead': REPPOINTS,
+}
 KINDS = [f'{head}X' for head in HEADS]
+
+BIAS_OF_BOXES = {'FoveaHead': -0.3}
+POINTS = [(1.5 * y, 1.5 * x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+
+
+def box_losses(kind: str) -> tuple[str, ...]:
+    """The names of the box losses in the config of a head."""
+    return tuple(name for name in HEADS[kind.removesuffix('X')] if name.startswith('loss_bbox'))
+
+
+def box_loss(losses) -> torch.Tensor:
+    """The sum of a head's box losses."""
+    found = [losses[name] for name in ('loss_bbox', 'loss_pts_init', 'loss_pts_refine')
+             if name in losses]  # fmt: skip
+    return torch.stack(found).sum()
 
 
 def build(kind: str, **settings):
@@ -100,7 +153,11 @@ def build(kind: str, **settings):
             parameter.add_(torch.randn_like(parameter) * 0.05)
         for name, bias in head.named_parameters():
             if name == 'conv_reg.bias':
-                bias.fill_(1.5)
+                bias.fill_(BIAS_OF_BOXES.get(kind.removesuffix('X'), 1.5))
+            if (
+                name == 'reppoints_pts_init_out.bias' and len(bias) == 18
+            ):  # points around the location, y before x
+                bias.copy_(torch.tensor(POINTS).flatten())
     return head.train()
 
 

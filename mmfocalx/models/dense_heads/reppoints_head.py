@@ -243,7 +243,9 @@ class RepPointsHeadX(BatchedTargetsHead, QualityAwareHead, RepPointsHead):
 
     def decode(self, priors: Tensor, pred: Tensor) -> Tensor:
         """(R, 4) boxes, xyxy, of (R, 2 * num_points) points at (R, 4) x, y and strides."""
-        boxes: Tensor = self.points2bbox(pred)
+        # points2bbox takes no empty batch; a scale that it learns is to get its gradient of 0.
+        some = pred if len(pred) else pred.new_ones(1, pred.shape[1])
+        boxes: Tensor = self.points2bbox(some)[: len(pred)]
         return boxes * priors[:, 2:3] + priors[:, :2].repeat(1, 2)
 
     def _boxes_of_all(self, grid: Grid, pts_preds: list[Tensor]) -> Tensor:

@@ -25,7 +25,7 @@ def fovea_numbers(
 
     A location lies in the middle part of the objects of its level's scales, and belongs to the
     smallest of them. Of equally large objects the later one counts; mmdet leaves their order to
-    ``torch.sort``, which keeps it on a CPU without AVX-512 or AVX2.
+    ``torch.sort``, which may change it where there are more than 16.
 
     Args:
         objects: per image, ``bboxes``, (G, 4) xyxy.
