@@ -19,7 +19,7 @@ from benchmark.steps import Step
 from benchmark.timing import interleaved, keep_freed_memory, prepare
 from mmfocalx.losses.catalogue import classification_losses
 
-HEADS = ('RetinaHead', 'FCOSHead', 'ATSSHead')
+HEADS = ('RetinaHead', 'FCOSHead', 'ATSSHead', 'FoveaHead', 'RepPointsHead')
 STRIDES = (8, 16, 32, 64, 128)
 CHANNELS = 8
 """Of the features; the losses do not see them."""
@@ -57,6 +57,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
         'train_cfg': {
             'assigner': {'type': 'ATSSAssigner', 'topk': 9}, 'allowed_border': -1,
             'pos_weight': -1,
+        },
+    },
+    'FoveaHead': {
+        'strides': list(STRIDES), 'norm_cfg': None,
+        'scale_ranges': ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048)),
+        'loss_bbox': {'type': 'SmoothL1Loss', 'beta': 0.11},
+    },
+    'RepPointsHead': {
+        'point_strides': list(STRIDES), 'point_feat_channels': CHANNELS, 'norm_cfg': None,
+        'train_cfg': {
+            'init': {
+                'assigner': {'type': 'PointAssigner', 'scale': 4, 'pos_num': 1}, 'pos_weight': -1,
+            },
+            'refine': {'assigner': ASSIGNER, 'pos_weight': -1},
         },
     },
 }  # fmt: skip

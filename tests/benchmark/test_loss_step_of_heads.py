@@ -79,7 +79,7 @@ def test_the_numbers_of_threads_and_classes_of_the_plan() -> None:
     planned = heads.plan_heads('cpu')
     assert {(one.head, one.classes, one.threads) for one in planned} == {
         (head, classes, threads)
-        for head in ('RetinaHead', 'FCOSHead', 'ATSSHead')
+        for head in ('RetinaHead', 'FCOSHead', 'ATSSHead', 'FoveaHead', 'RepPointsHead')
         for classes in (3, 80)
         for threads in (1, 2)
     }

@@ -129,3 +129,20 @@ TOOD = dict(
     assigner=dict(type='TaskAlignedAssigner', topk=5),
     softmax=PROBABILITIES,
 )
+FOVEA = dict(
+    PLAIN,
+    strides=[8, 16, 32],
+    base_edge_list=[16, 32, 64],
+    scale_ranges=((1, 32), (24, 48), (32, 128)),
+    sigma=0.4,
+    with_deform=False,
+)
+REPPOINTS = dict(
+    PLAIN,
+    point_feat_channels=CHANNELS,
+    num_points=9,
+    point_strides=[8, 16, 32],
+    train_cfg=dict(
+        init=train(dict(type='PointAssigner', scale=4, pos_num=1)), refine=train(MAX_IOU)
+    ),
+)

@@ -7,12 +7,14 @@ from helpers.matrix_feeds import CHANNELS, CLASSES
 from helpers.matrix_head import (
     ATSS,
     ENTRIES,
+    FOVEA,
     GIOU,
     GROUP_NORM,
     MAX_IOU,
     NO_BACKGROUND,
     ONE_CHANNEL,
     PLAIN,
+    REPPOINTS,
     ROWS,
     SIZES,
     TOOD,
@@ -152,29 +154,8 @@ LABEL_HEADS = (
     point_head('FCOSHead', loss_bbox=GIOU, norm_cfg=GROUP_NORM),
     point_head('NASFCOSHead', loss_bbox=GIOU, norm_cfg=GROUP_NORM),
     point_head('CondInstBboxHead', loss_bbox=GIOU, norm_cfg=GROUP_NORM, num_params=4),
-    Head(
-        'FoveaHead',
-        dict(
-            PLAIN,
-            strides=[8, 16, 32],
-            base_edge_list=[16, 32, 64],
-            scale_ranges=((1, 32), (24, 48), (32, 128)),
-            sigma=0.4,
-            with_deform=False,
-        ),
-    ),
-    Head(
-        'RepPointsHead',
-        dict(
-            PLAIN,
-            point_feat_channels=CHANNELS,
-            num_points=9,
-            point_strides=[8, 16, 32],
-            train_cfg=dict(
-                init=train(dict(type='PointAssigner', scale=4, pos_num=1)), refine=train(MAX_IOU)
-            ),
-        ),
-    ),
+    Head('FoveaHead', FOVEA),
+    Head('RepPointsHead', REPPOINTS),
     Head(
         'VFNetHead',
         dict(VFNET, use_vfl=False),

@@ -7,12 +7,14 @@ from helpers.matrix_feeds import CHANNELS, CLASSES
 from helpers.matrix_head import (
     ATSS,
     DENSE,
+    FOVEA,
     GIOU,
     GROUP_NORM,
     NO_DISTRIBUTION,
     NO_SOFTMAX_TUPLE,
     PLAIN,
     QUALITY,
+    REPPOINTS,
     TOOD,
     VFNET,
     Head,
@@ -60,6 +62,8 @@ SCORE_HEADS = (
         loss_bbox=GIOU,
         norm_cfg=GROUP_NORM,
     ),
+    Head('FoveaHeadX', FOVEA, QUALITY, soft=True, softmax=NO_SOFTMAX_TUPLE),
+    Head('RepPointsHeadX', REPPOINTS, QUALITY, soft=True, softmax=NO_SOFTMAX_TUPLE),
     Head('GFLHead', GFL, QUALITY, soft=True, softmax=NO_SOFTMAX_TUPLE),
     Head(
         'LDHead',

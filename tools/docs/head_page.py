@@ -30,7 +30,7 @@ rows.
 
 - ✓ fits
 - ○ runs, but the head hands over hard labels: a quality-aware loss takes every quality as 1.
-  `RetinaHeadX`, `FCOSHeadX` and `ATSSHeadX` hand over the quality
+  Behind the head stands ours that hands over the quality, where there is one
 - [n] does not fit, see the reasons below
 
 `use_sigmoid=True` is spelled out in every config: mmdet's heads read it from there.
@@ -65,8 +65,14 @@ def head_page() -> str:
 
 
 def _pairs(heads: Iterable[Head], reasons: list[str]) -> list[str]:
-    rows = ([head.id, *(_cell(head, loss, reasons) for loss in LOSSES)] for head in heads)
+    rows = ([_name(head), *(_cell(head, loss, reasons) for loss in LOSSES)] for head in heads)
     return _table(['head', *(loss.id for loss in LOSSES)], rows)
+
+
+def _name(head: Head) -> str:
+    """The head; of one that hands over hard labels also ours that hands over the quality."""
+    ours = f'{head.type}X'
+    return f'{head.id} → {ours}' if ours in {row.type for row in HEADS} else head.id
 
 
 def _cell(head: Head, loss: Loss, reasons: list[str]) -> str:

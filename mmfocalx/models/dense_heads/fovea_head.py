@@ -14,6 +14,7 @@ from ..targets import (
     Matched,
     Owners,
     Positives,
+    boxes_by_number,
     decode_foveas,
     encode_foveas,
     fovea_numbers,
@@ -75,8 +76,7 @@ class FoveaHeadX(BatchedTargetsHead, QualityAwareHead, FoveaHead):
             numbers = labels - self.num_classes
         positives = Positives.of(numbers > 0)
         owners = Owners.of(numbers[positives.rows], objects)
-        nothing = priors.new_zeros(1, 4)
-        boxes = torch.cat([nothing, *(image.bboxes for image in objects)])[owners.number]
+        boxes = boxes_by_number(objects)[owners.number]
         of_rows = priors.repeat(len(objects), 1)[positives.rows]
         return Matched(
             labels_by_number(objects, self.num_classes)[numbers],

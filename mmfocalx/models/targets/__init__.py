@@ -11,7 +11,7 @@ from .coverage import (
 )
 from .fovea_targets import decode_foveas, encode_foveas, fovea_numbers
 from .matched import Matched
-from .owners import Owners, labels_by_number, numbered
+from .owners import Owners, boxes_by_number, labels_by_number, numbered
 from .point_assigner import GridPoints
 from .point_targets import Points, point_targets
 from .positives import Positives
@@ -31,6 +31,7 @@ __all__ = [
     'Positives',
     'aligned_overlaps',
     'anchor_targets',
+    'boxes_by_number',
     'decode_deltas',
     'decode_foveas',
     'encode_deltas',

@@ -43,6 +43,12 @@ class Owners(NamedTuple):
         return largest.scatter_reduce(0, group, positives.only(values, 0), 'amax')[group]
 
 
+def boxes_by_number(objects: InstanceList) -> Tensor:
+    """(1 + G, 4) boxes of the objects of all images by their number, the background's first."""
+    background = objects[0].bboxes.new_zeros(1, 4)
+    return torch.cat([background, *(image.bboxes for image in objects)])
+
+
 def labels_by_number(objects: InstanceList, num_classes: int) -> Tensor:
     """(1 + G,) labels of the objects of all images by their number, the background's first."""
     background = objects[0].labels.new_full((1,), num_classes)
