@@ -38,6 +38,10 @@ def on_cuda(instances):
         ('FCOSHeadX', dict(quality_scale='object', box_balance='self')),
         ('ATSSHeadX', {}),
         ('ATSSHeadX', dict(quality_scale='image', centerness=False)),
+        ('FoveaHeadX', {}),
+        ('FoveaHeadX', dict(quality_scale='object', box_balance='self')),
+        ('RepPointsHeadX', {}),
+        ('RepPointsHeadX', dict(quality_scale='image', transform_method='minmax')),
     ],
 )
 def test_no_wait(kind, extra):

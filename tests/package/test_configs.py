@@ -37,6 +37,9 @@ HEADS = {
     'retinanet': 'RetinaHeadX',
     'fcos': 'FCOSHeadX',
     'atss': 'ATSSHeadX',
+    'fovea': 'FoveaHeadX',
+    'reppoints': 'RepPointsHeadX',
+    'reppoints-moment': 'RepPointsHeadX',
     'solo': 'SOLOHead',
     'condinst': 'CondInstMaskHead',
 }
