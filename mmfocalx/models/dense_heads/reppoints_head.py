@@ -52,10 +52,13 @@ class RepPointsHeadX(BatchedTargetsHead, QualityAwareHead, RepPointsHead):
     RepPoints, Yang et al. 2019, https://arxiv.org/abs/1904.11490. The quality is that of the box of
     the refined points, the one that the classification is about and that is detected, as in
     VarifocalNet's code; positives are those of the refinement, whose candidates are the boxes of
-    the initial points. The targets of all images are computed at once where the assigners are a
-    ``PointAssigner`` or ``MaxIoUAssigner`` (for the refinement a ``MaxIoUAssigner``) and the
-    sampler is a ``PseudoSampler``. Losses of this package, and losses of a quality, see all levels
-    in one call. Boxes are computed in single precision, with autocast too.
+    the initial points. Losses of this package, and losses of a quality, see all levels in one
+    call. Boxes are computed in single precision, with autocast too.
+
+    The targets of all images are computed at once, and the host reads nothing of them, where the
+    assigners are a ``PointAssigner`` or ``MaxIoUAssigner`` (for the refinement a
+    ``MaxIoUAssigner``) and the sampler is a ``PseudoSampler``. Elsewhere mmdet's ``get_targets`` is
+    called, whose assigners and sampler read on the host.
 
     Args: see :class:`BatchedTargetsHead`, :class:`QualityAwareHead` and mmdet's
         ``RepPointsHead``.
