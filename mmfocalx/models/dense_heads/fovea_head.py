@@ -39,8 +39,8 @@ class FoveaHeadX(BatchedTargetsHead, QualityAwareHead, FoveaHead):
     of the batch. Locations and targets are computed in single precision, with autocast too.
 
     The targets of all images are computed at once, and the host reads nothing of them. Where a
-    subclass replaces mmdet's ``get_targets`` or ``_get_targets_single``, these are called: they read
-    the scale and the corners of every object on the host.
+    subclass replaces mmdet's ``get_targets`` or ``_get_targets_single``, these are called: they
+    read the scale and the corners of every object on the host.
 
     Args: see :class:`BatchedTargetsHead`, :class:`QualityAwareHead` and mmdet's ``FoveaHead``.
     """
