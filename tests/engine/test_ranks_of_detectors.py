@@ -34,6 +34,9 @@ DETECTORS = [
     f'{kind}/{kind}_r18-w16_fpn_{loss}_12e_digit-scenes.py'
     for kind in ('retinanet', 'fcos')
     for loss in ('focal', 'varifocal', 'slide')
+] + [
+    f'{folder}_r18-w16_fpn_varifocal_12e_digit-scenes.py'
+    for folder in ('foveabox/fovea', 'reppoints/reppoints')
 ]
 # Objects in each image of rank 0 and of rank 1.
 BATCHES = {
