@@ -2,6 +2,7 @@
 # no centerness, 4 GPUs x 4 images.
 _base_ = 'mmdet::atss/atss_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmfocalx'], allow_failed_imports=False)
+default_hooks = dict(num_classes=dict(type='NumClassesHook'))
 model = dict(
     bbox_head=dict(
         type='ATSSHeadX',

@@ -8,6 +8,7 @@ _base_ = [
     '../_base_/tricks/clip_grad.py',
 ]
 custom_imports = dict(imports=['mmfocalx'], allow_failed_imports=False)
+default_hooks = dict(num_classes=dict(type='NumClassesHook'))
 model = dict(
     bbox_head=dict(
         type='RetinaHeadX',

@@ -174,10 +174,14 @@ def test_training_goes_on_where_they_agree(tmp_path: Path) -> None:
     assert 'Epoch(train)' in log.read_text()
 
 
-SHIPPED = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
+DETECTORS = [
+    path
+    for path in sorted((ROOT / 'configs').glob('[!_]*/*.py'))
+    if path.parent.name != 'classification'
+]
 
 
-@pytest.mark.parametrize('path', SHIPPED, ids=[path.stem for path in SHIPPED])
-def test_shipped_configs_have_the_hook(path: Path) -> None:
+@pytest.mark.parametrize('path', DETECTORS, ids=[path.stem for path in DETECTORS])
+def test_shipped_detectors_have_the_hook(path: Path) -> None:
     hooks = Config.fromfile(path).default_hooks
     assert hooks.num_classes == dict(type='NumClassesHook')
