@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
@@ -37,6 +37,8 @@ HEADS = {
     'retinanet': 'RetinaHeadX',
     'fcos': 'FCOSHeadX',
     'atss': 'ATSSHeadX',
+    'tood': 'TOODHead',
+    'rtmdet': 'RTMDetSepBNHead',
     'solo': 'SOLOHead',
     'condinst': 'CondInstMaskHead',
 }
@@ -48,8 +50,18 @@ COMPARED = {
     'matchability-aware',
     'rank-sort',
 }
+ALIGNED = {
+    'mmdet-quality-focal',
+    'bce',
+    'focal',
+    'varifocal',
+    'quality-focal',
+    'slide',
+}
 WITH_MASKS = ('solo', 'condinst')
+TASK_ALIGNED = ('tood', 'rtmdet')  # mmdet's own heads hand over the quality
 SIZE = 96
+LAST_EPOCH = 11  # TOOD's head reads it and gives hard labels at first
 LOSSES = {
     name: loss
     for name, loss in classification_losses().items()
@@ -92,6 +104,11 @@ def expected_losses(loss: str, num_classes: int) -> dict[str, dict[str, Any]]:
         return expected_losses('varifocal', num_classes) | dict(loss_bbox=box)
     if loss == 'mmdet-focal':
         return dict(loss_cls=dict(type='FocalLoss', use_sigmoid=True))
+    if loss == 'mmdet-quality-focal':
+        return dict(loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True))
+    if loss == 'bce':
+        bce = dict(type='FocalLossX', use_sigmoid=True, gamma=0.0, alpha=None)
+        return dict(loss_cls=bce)
     if loss == 'softmax-focal':
         return dict(loss_cls=dict(type='FocalLossX', use_sigmoid=False))
     expected = LOSSES[TYPES[loss]].example_config(num_classes)
@@ -108,8 +125,12 @@ def test_config_says_what_its_name_says_and_restates_no_default(name: str) -> No
     for argument, expected in expected_losses(loss, head.get('num_classes', 0)).items():
         if detector == 'solo':  # as mmdet's config weighs dice loss
             expected['loss_weight'] = 3.0
+        if detector == 'tood':  # its head gives probabilities
+            expected['activated'] = True
+        if detector in TASK_ALIGNED:  # slide loss weighs BCE, as in a YOLO
+            expected.pop('loss', None)
         assert head[argument] == expected
-    if detector not in WITH_MASKS:
+    if detector not in WITH_MASKS + TASK_ALIGNED:
         aware = head.loss_cls.type in LOSSES and LOSSES[head.loss_cls.type].quality_aware
         assert head.quality == ('iou' if aware else 'none')
 
@@ -165,7 +186,7 @@ def box_mask(left: int, top: int, right: int, bottom: int) -> np.ndarray[Any, An
     return mask
 
 
-def batch(num_classes: int) -> tuple[torch.Tensor, list[Any]]:
+def batch(num_classes: int, with_masks: bool = False) -> tuple[torch.Tensor, list[Any]]:
     """Two images of noise, with boxes of about the size of the digits."""
     g = torch.Generator().manual_seed(1)
     samples = []
@@ -178,9 +199,10 @@ def batch(num_classes: int) -> tuple[torch.Tensor, list[Any]]:
         sample.gt_instances = InstanceData(
             bboxes=torch.cat([corner, corner + side], 1), labels=labels
         )
-        sample.gt_instances.masks = BitmapMasks(
-            [box_mask(*box) for box in sample.gt_instances.bboxes.long().tolist()], SIZE, SIZE
-        )
+        if with_masks:
+            sample.gt_instances.masks = BitmapMasks(
+                [box_mask(*box) for box in sample.gt_instances.bboxes.long().tolist()], SIZE, SIZE
+            )
         samples.append(sample)
     return torch.randn(2, 3, SIZE, SIZE, generator=g), samples
 
@@ -190,7 +212,8 @@ def test_one_step(name: str) -> None:
     model = build(name)
     model.init_weights()
     model.train()
-    losses = model.loss(*batch(model.bbox_head.num_classes))
+    MessageHub.get_current_instance().update_info('epoch', LAST_EPOCH)
+    losses = model.loss(*batch(model.bbox_head.num_classes, parts(name)[0] in WITH_MASKS))
     total = torch.stack(
         [torch.stack(v).sum() if isinstance(v, list) else v for v in losses.values()]
     )
@@ -199,8 +222,9 @@ def test_one_step(name: str) -> None:
     for parameter_name, parameter in head_of(name, model).named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
-        # A level without a box of its size leaves its scale alone.
-        assert parameter.grad.any() or 'scales' in parameter_name, parameter_name
+        # A level without a box of its size leaves its scale and layers of its own alone.
+        of_a_level = parameter_name.startswith(('scales.', 'reg_convs.2.', 'rtm_reg.2.'))
+        assert parameter.grad.any() or of_a_level, parameter_name
 
 
 @pytest.mark.parametrize('detector', ['retinanet', 'fcos'])
@@ -224,6 +248,27 @@ def test_the_compared_losses_have_a_config_on_every_data_set(detector: str, data
     assert losses_of(detector, 'r18-w16', data) >= COMPARED
     if data != 'digit-scenes' and detector != 'atss':
         assert losses_of(detector, 'efficientnet-lite0', data) >= COMPARED
+
+
+@pytest.mark.parametrize('detector', TASK_ALIGNED)
+def test_the_losses_of_task_aligned_detectors_have_a_config(detector: str) -> None:
+    assert losses_of(detector, 'r18-w16', 'digit-scenes') == ALIGNED
+
+
+@pytest.mark.parametrize('name', [name for name in SMALL if parts(name)[0] in TASK_ALIGNED])
+def test_the_loss_of_a_task_aligned_detector_takes_soft_scores(name: str) -> None:
+    model = build(name)
+    model.init_weights()
+    MessageHub.get_current_instance().update_info('epoch', LAST_EPOCH)
+    calls = []
+    loss_cls = model.bbox_head.loss_cls
+    with loss_cls.register_forward_hook(lambda *args: calls.append(args[1:])):
+        model.loss(*batch(model.bbox_head.num_classes))
+    (pred, (labels, quality), _), loss = calls[0]  # of the finest level
+    positive = labels < model.bbox_head.num_classes
+    assert ((quality[positive] > 0) & (quality[positive] < 1)).all() and positive.any()
+    of_hard_labels = loss_cls(pred, (labels, positive.float()), avg_factor=1.0)
+    assert not torch.isclose(loss, of_hard_labels, rtol=1e-2)
 
 
 FINE_TUNING = [name for name in SMALL if 'efficientnet-lite0' in name]
