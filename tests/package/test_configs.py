@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmengine.structures import InstanceData
 
 pytest.importorskip('mmdet')
 
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
 
-import mmfocalx  # noqa: F401  (registers)
+from helpers.configs import (
+    FOLDER,
+    LAST_EPOCH,
+    NAMES,
+    SMALL,
+    batch,
+    build,
+    class_alpha,
+    parts,
+)
 from mmfocalx.losses.catalogue import classification_losses
 from mmfocalx.losses.outer import OuterLoss
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
-FOLDER = Path(__file__).resolve().parents[2] / 'configs'
-NAMES = sorted(
-    path.relative_to(FOLDER).as_posix()
-    for path in FOLDER.glob('*/*.py')
-    if path.parts[-2] not in ('_base_', 'classification')
-)
-SMALL = [name for name in NAMES if 'r18-w16' in name or 'efficientnet-lite0' in name]
 HEADS = {
     'retinanet': 'RetinaHeadX',
     'fcos': 'FCOSHeadX',
@@ -60,8 +58,6 @@ ALIGNED = {
 }
 WITH_MASKS = ('solo', 'condinst')
 TASK_ALIGNED = ('tood', 'rtmdet')  # mmdet's own heads hand over the quality
-SIZE = 96
-LAST_EPOCH = 11  # TOOD's head reads it and gives hard labels at first
 LOSSES = {
     name: loss
     for name, loss in classification_losses().items()
@@ -77,12 +73,6 @@ TYPES = {
 def _scope() -> None:
     init_default_scope('mmdet')
     MMLogger.get_current_instance().setLevel('ERROR')
-
-
-def parts(name: str) -> tuple[str, str, str]:
-    """Detector, loss and data set in the name of a config."""
-    detector, *_, loss, _schedule, data = Path(name).stem.split('_')
-    return detector, loss, data
 
 
 def head_of(name: str, model: Any) -> Any:
@@ -109,6 +99,8 @@ def expected_losses(loss: str, num_classes: int) -> dict[str, dict[str, Any]]:
     if loss == 'bce':
         bce = dict(type='FocalLossX', use_sigmoid=True, gamma=0.0, alpha=None)
         return dict(loss_cls=bce)
+    if loss == 'focal-alpha':
+        return dict(loss_cls=dict(type='FocalLossX', use_sigmoid=True, alpha=class_alpha()))
     if loss == 'softmax-focal':
         return dict(loss_cls=dict(type='FocalLossX', use_sigmoid=False))
     expected = LOSSES[TYPES[loss]].example_config(num_classes)
@@ -163,13 +155,6 @@ def test_ranking_balances_the_boxes_and_needs_no_centerness(name: str) -> None:
     assert head.get('centerness') == (None if parts(name)[0] == 'retinanet' else False)
 
 
-def build(name: str) -> Any:
-    cfg = Config.fromfile(FOLDER / name)
-    cfg.model.backbone.init_cfg = None
-    torch.manual_seed(0)
-    return MODELS.build(cfg.model)
-
-
 @pytest.mark.parametrize('name', NAMES)
 def test_config_builds(name: str) -> None:
     head_config = head_of(name, Config.fromfile(FOLDER / name).model)
@@ -178,33 +163,6 @@ def test_config_builds(name: str) -> None:
     for argument in ('loss_cls', 'loss_bbox', 'loss_mask'):
         if argument in head_config:
             assert type(getattr(head, argument)).__name__ == head_config[argument].type
-
-
-def box_mask(left: int, top: int, right: int, bottom: int) -> np.ndarray[Any, Any]:
-    mask = np.zeros((SIZE, SIZE), np.uint8)
-    mask[top:bottom, left:right] = 1
-    return mask
-
-
-def batch(num_classes: int, with_masks: bool = False) -> tuple[torch.Tensor, list[Any]]:
-    """Two images of noise, with boxes of about the size of the digits."""
-    g = torch.Generator().manual_seed(1)
-    samples = []
-    for _ in range(2):
-        corner = torch.rand(4, 2, generator=g) * 50
-        side = torch.rand(4, 2, generator=g) * 25 + 15
-        labels = torch.randint(0, num_classes, (4,), generator=g)
-        shape = dict(img_shape=(SIZE, SIZE), pad_shape=(SIZE, SIZE), batch_input_shape=(SIZE, SIZE))
-        sample = DetDataSample(metainfo=shape)
-        sample.gt_instances = InstanceData(
-            bboxes=torch.cat([corner, corner + side], 1), labels=labels
-        )
-        if with_masks:
-            sample.gt_instances.masks = BitmapMasks(
-                [box_mask(*box) for box in sample.gt_instances.bboxes.long().tolist()], SIZE, SIZE
-            )
-        samples.append(sample)
-    return torch.randn(2, 3, SIZE, SIZE, generator=g), samples
 
 
 @pytest.mark.parametrize('name', SMALL)
@@ -253,22 +211,6 @@ def test_the_compared_losses_have_a_config_on_every_data_set(detector: str, data
 @pytest.mark.parametrize('detector', TASK_ALIGNED)
 def test_the_losses_of_task_aligned_detectors_have_a_config(detector: str) -> None:
     assert losses_of(detector, 'r18-w16', 'digit-scenes') == ALIGNED
-
-
-@pytest.mark.parametrize('name', [name for name in SMALL if parts(name)[0] in TASK_ALIGNED])
-def test_the_loss_of_a_task_aligned_detector_takes_soft_scores(name: str) -> None:
-    model = build(name)
-    model.init_weights()
-    MessageHub.get_current_instance().update_info('epoch', LAST_EPOCH)
-    calls = []
-    loss_cls = model.bbox_head.loss_cls
-    with loss_cls.register_forward_hook(lambda *args: calls.append(args[1:])):
-        model.loss(*batch(model.bbox_head.num_classes))
-    (pred, (labels, quality), _), loss = calls[0]  # of the finest level
-    positive = labels < model.bbox_head.num_classes
-    assert ((quality[positive] > 0) & (quality[positive] < 1)).all() and positive.any()
-    of_hard_labels = loss_cls(pred, (labels, positive.float()), avg_factor=1.0)
-    assert not torch.isclose(loss, of_hard_labels, rtol=1e-2)
 
 
 FINE_TUNING = [name for name in SMALL if 'efficientnet-lite0' in name]
