@@ -53,6 +53,14 @@ LEFT_OUT = {
             '\'{"classes": {"zero": {"scores": [0.2, 0.8], "calibrated": [0, 1]}}}\')'
         ),
     },
+    'own_data.md': {
+        "COCO.from_voc('my_data').split(val_frac=0.2, test_frac=0.2)": '()',
+        "COCO.from_voc('my_data').dataset": 'None',
+        "for split in ('train', 'val', 'test'):": 'for split in ():',
+        "_base_ = 'focal.py'": (
+            "_base_ = '../configs/retinanet/retinanet_r18-w16_fpn_focal_12e_bccd.py'"
+        ),
+    },
     'CONTRIBUTING.md': {'\nfrom .': '\nfrom mmfocalx.losses.'},  # of a file of that package
 }
 # A loss that a page defines is called as well.
@@ -64,7 +72,7 @@ for loss in DenseClsLoss.__subclasses__():
         loss()(torch.zeros(2, 3, requires_grad=True), torch.tensor([0, 3])).backward()
 """
 # Commands that are not ours; whether their arguments are right is not asked.
-OTHERS = {'pip', 'cd', 'git', 'export'}
+OTHERS = {'pip', 'cd', 'git', 'export', 'source', 'coco'}
 
 
 class Block(NamedTuple):

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmengine.structures import InstanceData
 
 pytest.importorskip('mmdet')
 
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
 
-import mmfocalx  # noqa: F401  (registers)
+from helpers.configs import (
+    FOLDER,
+    LAST_EPOCH,
+    NAMES,
+    SMALL,
+    batch,
+    build,
+    class_alpha,
+    parts,
+)
 from mmfocalx.losses.catalogue import classification_losses
 from mmfocalx.losses.outer import OuterLoss
 
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')
 
-FOLDER = Path(__file__).resolve().parents[2] / 'configs'
-NAMES = sorted(
-    path.relative_to(FOLDER).as_posix()
-    for path in FOLDER.glob('*/*.py')
-    if path.parts[-2] not in ('_base_', 'classification')
-)
-SMALL = [name for name in NAMES if 'r18-w16' in name or 'efficientnet-lite0' in name]
 HEADS = {
     'retinanet': 'RetinaHeadX',
     'fcos': 'FCOSHeadX',
@@ -40,6 +38,8 @@ HEADS = {
     'fovea': 'FoveaHeadX',
     'reppoints': 'RepPointsHeadX',
     'reppoints-moment': 'RepPointsHeadX',
+    'tood': 'TOODHead',
+    'rtmdet': 'RTMDetSepBNHead',
     'solo': 'SOLOHead',
     'condinst': 'CondInstMaskHead',
 }
@@ -51,8 +51,16 @@ COMPARED = {
     'matchability-aware',
     'rank-sort',
 }
+ALIGNED = {
+    'mmdet-quality-focal',
+    'bce',
+    'focal',
+    'varifocal',
+    'quality-focal',
+    'slide',
+}
 WITH_MASKS = ('solo', 'condinst')
-SIZE = 96
+TASK_ALIGNED = ('tood', 'rtmdet')  # mmdet's own heads hand over the quality
 LOSSES = {
     name: loss
     for name, loss in classification_losses().items()
@@ -68,12 +76,6 @@ TYPES = {
 def _scope() -> None:
     init_default_scope('mmdet')
     MMLogger.get_current_instance().setLevel('ERROR')
-
-
-def parts(name: str) -> tuple[str, str, str]:
-    """Detector, loss and data set in the name of a config."""
-    detector, *_, loss, _schedule, data = Path(name).stem.split('_')
-    return detector, loss, data
 
 
 def head_of(name: str, model: Any) -> Any:
@@ -95,6 +97,13 @@ def expected_losses(loss: str, num_classes: int) -> dict[str, dict[str, Any]]:
         return expected_losses('varifocal', num_classes) | dict(loss_bbox=box)
     if loss == 'mmdet-focal':
         return dict(loss_cls=dict(type='FocalLoss', use_sigmoid=True))
+    if loss == 'mmdet-quality-focal':
+        return dict(loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True))
+    if loss == 'bce':
+        bce = dict(type='FocalLossX', use_sigmoid=True, gamma=0.0, alpha=None)
+        return dict(loss_cls=bce)
+    if loss == 'focal-alpha':
+        return dict(loss_cls=dict(type='FocalLossX', use_sigmoid=True, alpha=class_alpha()))
     if loss == 'softmax-focal':
         return dict(loss_cls=dict(type='FocalLossX', use_sigmoid=False))
     expected = LOSSES[TYPES[loss]].example_config(num_classes)
@@ -111,8 +120,12 @@ def test_config_says_what_its_name_says_and_restates_no_default(name: str) -> No
     for argument, expected in expected_losses(loss, head.get('num_classes', 0)).items():
         if detector == 'solo':  # as mmdet's config weighs dice loss
             expected['loss_weight'] = 3.0
+        if detector == 'tood':  # its head gives probabilities
+            expected['activated'] = True
+        if detector in TASK_ALIGNED:  # slide loss weighs BCE, as in a YOLO
+            expected.pop('loss', None)
         assert head[argument] == expected
-    if detector not in WITH_MASKS:
+    if detector not in WITH_MASKS + TASK_ALIGNED:
         aware = head.loss_cls.type in LOSSES and LOSSES[head.loss_cls.type].quality_aware
         assert head.quality == ('iou' if aware else 'none')
 
@@ -145,13 +158,6 @@ def test_ranking_balances_the_boxes_and_needs_no_centerness(name: str) -> None:
     assert head.get('centerness') == (None if parts(name)[0] == 'retinanet' else False)
 
 
-def build(name: str) -> Any:
-    cfg = Config.fromfile(FOLDER / name)
-    cfg.model.backbone.init_cfg = None
-    torch.manual_seed(0)
-    return MODELS.build(cfg.model)
-
-
 @pytest.mark.parametrize('name', NAMES)
 def test_config_builds(name: str) -> None:
     head_config = head_of(name, Config.fromfile(FOLDER / name).model)
@@ -162,38 +168,13 @@ def test_config_builds(name: str) -> None:
             assert type(getattr(head, argument)).__name__ == head_config[argument].type
 
 
-def box_mask(left: int, top: int, right: int, bottom: int) -> np.ndarray[Any, Any]:
-    mask = np.zeros((SIZE, SIZE), np.uint8)
-    mask[top:bottom, left:right] = 1
-    return mask
-
-
-def batch(num_classes: int) -> tuple[torch.Tensor, list[Any]]:
-    """Two images of noise, with boxes of about the size of the digits."""
-    g = torch.Generator().manual_seed(1)
-    samples = []
-    for _ in range(2):
-        corner = torch.rand(4, 2, generator=g) * 50
-        side = torch.rand(4, 2, generator=g) * 25 + 15
-        labels = torch.randint(0, num_classes, (4,), generator=g)
-        shape = dict(img_shape=(SIZE, SIZE), pad_shape=(SIZE, SIZE), batch_input_shape=(SIZE, SIZE))
-        sample = DetDataSample(metainfo=shape)
-        sample.gt_instances = InstanceData(
-            bboxes=torch.cat([corner, corner + side], 1), labels=labels
-        )
-        sample.gt_instances.masks = BitmapMasks(
-            [box_mask(*box) for box in sample.gt_instances.bboxes.long().tolist()], SIZE, SIZE
-        )
-        samples.append(sample)
-    return torch.randn(2, 3, SIZE, SIZE, generator=g), samples
-
-
 @pytest.mark.parametrize('name', SMALL)
 def test_one_step(name: str) -> None:
     model = build(name)
     model.init_weights()
     model.train()
-    losses = model.loss(*batch(model.bbox_head.num_classes))
+    MessageHub.get_current_instance().update_info('epoch', LAST_EPOCH)
+    losses = model.loss(*batch(model.bbox_head.num_classes, parts(name)[0] in WITH_MASKS))
     total = torch.stack(
         [torch.stack(v).sum() if isinstance(v, list) else v for v in losses.values()]
     )
@@ -202,8 +183,9 @@ def test_one_step(name: str) -> None:
     for parameter_name, parameter in head_of(name, model).named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
-        # A level without a box of its size leaves its scale alone.
-        assert parameter.grad.any() or 'scales' in parameter_name, parameter_name
+        # A level without a box of its size leaves its scale and layers of its own alone.
+        of_a_level = parameter_name.startswith(('scales.', 'reg_convs.2.', 'rtm_reg.2.'))
+        assert parameter.grad.any() or of_a_level, parameter_name
 
 
 @pytest.mark.parametrize('detector', ['retinanet', 'fcos'])
@@ -227,6 +209,11 @@ def test_the_compared_losses_have_a_config_on_every_data_set(detector: str, data
     assert losses_of(detector, 'r18-w16', data) >= COMPARED
     if data != 'digit-scenes' and detector != 'atss':
         assert losses_of(detector, 'efficientnet-lite0', data) >= COMPARED
+
+
+@pytest.mark.parametrize('detector', TASK_ALIGNED)
+def test_the_losses_of_task_aligned_detectors_have_a_config(detector: str) -> None:
+    assert losses_of(detector, 'r18-w16', 'digit-scenes') == ALIGNED
 
 
 FINE_TUNING = [name for name in SMALL if 'efficientnet-lite0' in name]
