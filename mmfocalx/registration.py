@@ -20,6 +20,18 @@ BUILT_ON_MMDET = (
     Registered(
         'mmfocalx.models', 'MODELS', ('ATSSHeadX', 'EfficientNetLite', 'FCOSHeadX', 'RetinaHeadX')
     ),
+    Registered(
+        'mmfocalx.models.detr_heads',
+        'MODELS',
+        (
+            'ConditionalDETRHeadX',
+            'DABDETRHeadX',
+            'DDQDETRHeadX',
+            'DETRHeadX',
+            'DINOHeadX',
+            'DeformableDETRHeadX',
+        ),
+    ),
     Registered('mmfocalx.datasets.coco', 'DATASETS', ('CheckedCocoDataset',)),
     Registered('mmfocalx.engine.non_finite', 'HOOKS', ('NonFiniteGuardHook',)),
     Registered('mmfocalx.engine.num_classes', 'HOOKS', ('NumClassesHook',)),

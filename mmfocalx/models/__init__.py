@@ -6,5 +6,24 @@ compat.require('mmdet')
 
 from .backbones import EfficientNetLite  # noqa: E402
 from .dense_heads import ATSSHeadX, FCOSHeadX, RetinaHeadX  # noqa: E402
+from .detr_heads import (  # noqa: E402
+    ConditionalDETRHeadX,
+    DABDETRHeadX,
+    DDQDETRHeadX,
+    DeformableDETRHeadX,
+    DETRHeadX,
+    DINOHeadX,
+)
 
-__all__ = ['ATSSHeadX', 'EfficientNetLite', 'FCOSHeadX', 'RetinaHeadX']
+__all__ = [
+    'ATSSHeadX',
+    'ConditionalDETRHeadX',
+    'DABDETRHeadX',
+    'DDQDETRHeadX',
+    'DETRHeadX',
+    'DINOHeadX',
+    'DeformableDETRHeadX',
+    'EfficientNetLite',
+    'FCOSHeadX',
+    'RetinaHeadX',
+]

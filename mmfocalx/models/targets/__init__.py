@@ -9,7 +9,7 @@ from .coverage import (
     uncovered_boxes,
 )
 from .matched import Matched
-from .owners import Owners, labels_by_number, numbered
+from .owners import Owners, boxes_by_number, labels_by_number, numbered
 from .point_targets import Points, point_targets
 from .positives import Positives
 from .priors import Anchors, Kept, KeptPriors, Outside, outside_of
@@ -27,6 +27,7 @@ __all__ = [
     'Positives',
     'aligned_overlaps',
     'anchor_targets',
+    'boxes_by_number',
     'decode_deltas',
     'encode_deltas',
     'labels_by_number',

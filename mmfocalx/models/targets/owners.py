@@ -15,10 +15,12 @@ class Owners(NamedTuple):
     Attributes:
         number: (R,) of the object, which counts from 1 over all images; 0 where there is none.
         counts: per image, how many objects it has.
+        image: (R,) which image each row is of; None where all images have as many predictions.
     """
 
     number: Tensor
     counts: tuple[int, ...]
+    image: Tensor | None = None
 
     @classmethod
     def of(cls, number: Tensor, objects: InstanceList) -> Owners:
@@ -33,7 +35,9 @@ class Owners(NamedTuple):
             positives: which rows are at hand; those of an image follow each other.
             within: 'image' or 'object'.
         """
-        if within == 'image':
+        if within == 'image' and self.image is not None:
+            group, groups = self.image, len(self.counts)
+        elif within == 'image':
             row = torch.arange(len(positives.mask), device=values.device)[positives.rows]
             group = row.div(len(positives.mask) // len(self.counts), rounding_mode='floor')
             groups = len(self.counts)
@@ -41,6 +45,12 @@ class Owners(NamedTuple):
             group, groups = self.number, 1 + sum(self.counts)
         largest = values.new_zeros(groups)
         return largest.scatter_reduce(0, group, positives.only(values, 0), 'amax')[group]
+
+
+def boxes_by_number(objects: InstanceList) -> Tensor:
+    """(1 + G, 4) boxes of the objects of all images by their number, the background's first."""
+    background = objects[0].bboxes.new_zeros(1, 4)
+    return torch.cat([background, *(image.bboxes for image in objects)])
 
 
 def labels_by_number(objects: InstanceList, num_classes: int) -> Tensor:
