@@ -32,7 +32,8 @@ class QualityScores:
             https://arxiv.org/abs/2304.04742); or 'object', the largest of the predictions that
             are assigned to the same annotated object, so that the best of each object gets 1
             (near the normalization of Feng et al. 2021, https://arxiv.org/abs/2108.07755,
-            section 3.2).
+            section 3.2). The best gets 1 also where no box overlaps its target, for which Liu
+            et al. give 0.
         box_balance: 'none', or 'self': the box losses are multiplied by the value of the
             classification loss divided by that of their sum, without a gradient, as in Rank &
             Sort loss (Oksuz et al. 2021, https://arxiv.org/abs/2107.11669, figure 3c). Then
