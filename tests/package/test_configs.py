@@ -37,6 +37,7 @@ HEADS = {
     'retinanet': 'RetinaHeadX',
     'fcos': 'FCOSHeadX',
     'atss': 'ATSSHeadX',
+    'dino': 'DINOHeadX',
     'solo': 'SOLOHead',
     'condinst': 'CondInstMaskHead',
 }
@@ -102,12 +103,14 @@ def expected_losses(loss: str, num_classes: int) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize('name', NAMES)
 def test_config_says_what_its_name_says_and_restates_no_default(name: str) -> None:
-    detector, loss, _ = parts(name)
+    detector, loss, data = parts(name)
     head = head_of(name, Config.fromfile(FOLDER / name).model)
     assert head.type == HEADS[detector]
     for argument, expected in expected_losses(loss, head.get('num_classes', 0)).items():
         if detector == 'solo':  # as mmdet's config weighs dice loss
             expected['loss_weight'] = 3.0
+        if (detector, loss, data) == ('dino', 'position-supervised', 'coco'):  # as its authors
+            expected['loss_weight'] = 6.0
         assert head[argument] == expected
     if detector not in WITH_MASKS:
         aware = head.loss_cls.type in LOSSES and LOSSES[head.loss_cls.type].quality_aware
@@ -123,6 +126,8 @@ def test_only_the_loss_and_the_quality_differ_from_the_focal_neighbour(name: str
         swapped |= {'loss_bbox', 'reg_decoded_bbox'}
     if loss == 'rank-sort':
         swapped |= {'loss_bbox', 'box_balance', 'centerness'}
+    if (detector, loss) == ('dino', 'position-supervised'):
+        swapped |= {'quality_scale'}
 
     def rest(name: str) -> dict[str, Any]:
         cfg = Config.fromfile(FOLDER / name)
@@ -199,8 +204,10 @@ def test_one_step(name: str) -> None:
     for parameter_name, parameter in head_of(name, model).named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
-        # A level without a box of its size leaves its scale alone.
-        assert parameter.grad.any() or 'scales' in parameter_name, parameter_name
+        # A level without a box of its size leaves its scale alone; the last layer of DINO's box
+        # branches starts at zero.
+        alone = 'scales' in parameter_name or 'reg_branches' in parameter_name
+        assert parameter.grad.any() or alone, parameter_name
 
 
 @pytest.mark.parametrize('detector', ['retinanet', 'fcos'])

@@ -30,7 +30,7 @@ rows.
 
 - ✓ fits
 - ○ runs, but the head hands over hard labels: a quality-aware loss takes every quality as 1.
-  `RetinaHeadX`, `FCOSHeadX` and `ATSSHeadX` hand over the quality
+  The heads of this package, whose names end in X, hand over the quality
 - [n] does not fit, see the reasons below
 
 `use_sigmoid=True` is spelled out in every config: mmdet's heads read it from there.
