@@ -96,6 +96,11 @@ def steps(rank: int | None) -> dict[Any, Any]:
                     all_reduce_params(values, op='mean')
                 state = [getattr(head.loss_cls, part, None) for part in ('running', 'balance')]
                 found[kind, loss, name] = values, [each for each in state if each is not None]
+    for kind in OURS if rank is not None else ():
+        extra = dict(sync_cls_avg_factor=True)
+        heads = build(kind, quality='none', **extra), build(kind.removesuffix('X'), **extra)
+        objects, metas, logits, boxes = batch(((1,), (0,)), rank)
+        found[kind] = [head.loss_by_feat_single(logits, boxes, objects, metas) for head in heads]
     return found
 
 
@@ -127,3 +132,10 @@ def test_a_rank_without_a_denoising_query_waits_for_none(kind, loss, ranks):
     one, other = (of_rank[kind, loss, WITHOUT_DENOISING] for of_rank in ranks)
     assert all(value.isfinite().all() for value in one[0])
     torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('kind', OURS)
+def test_fewer_objects_than_ranks_as_in_mmdet(kind, ranks):
+    for of_rank in ranks:
+        for ours, theirs in zip(*of_rank[kind], strict=True):
+            torch.testing.assert_close(ours, theirs.squeeze(), rtol=2e-5, atol=1e-7)

@@ -171,13 +171,16 @@ def test_distinct_queries(quality, scale):
     """Images of which the layer keeps a different number of queries."""
     head = recording('DDQDETRHeadX', quality, scale)
     scores, boxes = predictions(QUERIES)
-    keep = torch.ones(2, QUERIES, dtype=torch.bool)
-    keep[0, [2, 5]], keep[1, [0, 3, 4, 7]] = False, False
-    mask = keep[:, None].expand(2, QUERIES, QUERIES).repeat_interleave(4, dim=0)
-    head.cache_dict = dict(num_heads=4, distinct_query_mask=[mask])
-    head.loss_for_distinct_queries(torch.stack([scores] * 2), torch.stack([boxes] * 2), *batch())
-    assert_handed_over(head, [*matched(head, scores, boxes, keep)], quality, scale)
-    assert_handed_over(head, [*matched(head, scores, boxes)], quality, scale)
+    first, second = torch.ones(2, 2, QUERIES, dtype=torch.bool)
+    first[0, [2, 5]], first[1, [0, 3, 4, 7]], second[0, 1] = False, False, False
+    masks = [
+        keep[:, None].expand(2, QUERIES, QUERIES).repeat_interleave(4, dim=0)
+        for keep in (first, second)
+    ]
+    head.cache_dict = dict(num_heads=4, distinct_query_mask=masks)
+    head.loss_for_distinct_queries(torch.stack([scores] * 3), torch.stack([boxes] * 3), *batch())
+    for keep in (second, first, None):
+        assert_handed_over(head, [*matched(head, scores, boxes, keep)], quality, scale)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
