@@ -72,8 +72,8 @@ def _fault_of_form(one: Any) -> str:
     if missing := [key for key in KEYS if key not in one]:
         return f'has no {", ".join(missing)}'
     for key in ('image_id', 'category_id'):
-        if not isinstance(one[key], (int, str)) or isinstance(one[key], bool):
-            return f'has a {key} that is neither an integer nor a text'
+        if not isinstance(one[key], (int, float, str)) or isinstance(one[key], bool):
+            return f'has a {key} that is neither a number nor a text'
     box = one['bbox']
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
         return 'has no bbox of four finite numbers'
