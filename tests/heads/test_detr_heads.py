@@ -13,7 +13,6 @@ from mmengine.registry import init_default_scope
 pytest.importorskip('mmdet')
 
 from mmdet.models.dense_heads import DINOHead
-from mmdet.registry import MODELS
 
 from helpers import matrix_feeds as feeds
 from helpers.small_detr_heads import (
@@ -226,7 +225,6 @@ def test_a_subclass_matches_in_its_own_way():
         def match(self, cls_scores, bbox_preds, objects, metas):
             return [torch.arange(len(scores)).clamp(max=1) for scores in cls_scores]
 
-    MODELS.register_module(module=FirstQueryFirst, force=True)
     head = FirstQueryFirst(**ROWS['DETRHead'].config, loss_cls=VARIFOCAL)
     head.loss_cls = Recorder(head.loss_cls)
     run_losses = ROWS['DETRHead'].feed(head, ())
