@@ -13,9 +13,11 @@ from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from mmengine.utils import digit_version
 
 pytest.importorskip('mmdet')
 
+import mmdet
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
@@ -192,6 +194,8 @@ def batch(num_classes: int) -> tuple[torch.Tensor, list[Any]]:
 
 @pytest.mark.parametrize('name', SMALL)
 def test_one_step(name: str) -> None:
+    if parts(name)[0] == 'dino' and digit_version(mmdet.__version__) < digit_version('3.4'):
+        pytest.skip('the decoder of DINO in mmdet 3.3 takes 256 channels only')
     model = build(name)
     model.init_weights()
     model.train()

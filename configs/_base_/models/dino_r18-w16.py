@@ -1,4 +1,5 @@
 # A DINO narrow enough to train from scratch on a CPU in ten minutes.
+# It needs onedl-mmdetection: the decoder of mmdet 3.3.0 takes 256 channels only.
 # The config that inherits sets num_classes, quality and loss_cls of the head.
 _base_ = 'retinanet_r18-w16_fpn.py'
 
