@@ -26,6 +26,7 @@ from benchmark.detector import plan_detectors
 from benchmark.devices import DEVICES
 from benchmark.heads import CLASSES, OBJECTS, THREADS, plan_heads
 from benchmark.machine import describe_in_full, machine_at_hand, record_name
+from benchmark.query_heads import plan_query_heads
 from benchmark.records import KINDS, read_records
 from mmfocalx.files import write_json
 
@@ -71,8 +72,9 @@ def jobs_of(args: argparse.Namespace) -> Iterator[Job]:
         yield Path('first_step', f'{loss}.json'), measure
     classes = args.classes or (CLASSES[-1:] if args.quick else CLASSES)
     threads = THREADS[:1] if args.quick else THREADS
+    settings = args.device, args.image, classes, threads, args.objects
     for kind, planned in (
-        ('heads', plan_heads(args.device, args.image, classes, threads, args.objects)),
+        ('heads', [*plan_heads(*settings), *plan_query_heads(*settings)]),
         ('iteration', plan_detectors(args.device, args.image)),
     ):
         for one in planned:

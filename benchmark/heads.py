@@ -258,7 +258,7 @@ def watches_of(head: Any, device: Device) -> dict[str, Watch]:
 def sum_of(losses: dict[str, Tensor | list[Tensor]]) -> Tensor:
     """The sum of what a head or a detector gives."""
     listed = [loss if isinstance(loss, list) else [loss] for loss in losses.values()]
-    return torch.stack([loss for level in listed for loss in level]).sum()
+    return torch.stack([loss.sum() for level in listed for loss in level]).sum()
 
 
 def build_head(case: HeadCase, setting: Setting) -> Any:

@@ -24,6 +24,7 @@ from benchmark.cases import Case
 from benchmark.detector import DetectorCase, measure_detector
 from benchmark.devices import DEVICES
 from benchmark.heads import HeadCase, measure_heads
+from benchmark.query_heads import QUERY_HEADS, measure_query_heads
 from benchmark.steps import WITHOUT_GRADIENT, gradient_step, steps_of
 
 CACHE = 'TORCHINDUCTOR_CACHE_DIR'
@@ -118,7 +119,8 @@ def memory(
 
 def heads(record: Mapping[str, Any], device: str = 'cpu', **options: Any) -> dict[str, Any]:
     """See :func:`benchmark.heads.measure_heads`."""
-    return measure_heads(HeadCase(**record), device=DEVICES[device], **options)
+    measure = measure_query_heads if record['head'] in QUERY_HEADS else measure_heads
+    return measure(HeadCase(**record), device=DEVICES[device], **options)
 
 
 def iteration(record: Mapping[str, Any], device: str = 'cpu', **options: Any) -> dict[str, Any]:

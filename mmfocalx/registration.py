@@ -22,6 +22,12 @@ BUILT_ON_MMDET = (
         'MODELS',
         (
             'ATSSHeadX',
+            'ConditionalDETRHeadX',
+            'DABDETRHeadX',
+            'DDQDETRHeadX',
+            'DETRHeadX',
+            'DINOHeadX',
+            'DeformableDETRHeadX',
             'EfficientNetLite',
             'FCOSHeadX',
             'FoveaHeadX',

@@ -42,8 +42,8 @@ class EqualizedFocalLossX(DenseClsLoss):
     :math:`g_c` does not see. Activation checkpointing may repeat the call, which then counts once;
     with reentrant checkpoints it counts in backward. A call within a transform of torch.func, or
     that overrides the reduction with 'none', does not count. Every rank has to make the same
-    calls: heads that leave some out on a rank without boxes, YOLOXHead and the family of DINOHead,
-    are refused when they are built under several ranks.
+    calls: heads that leave some out on a rank without boxes, YOLOXHead and mmdet's family of
+    DINOHead (not DINOHeadX), are refused when they are built under several ranks.
 
     Args:
         num_classes: C, a positive integer.

@@ -42,8 +42,8 @@ class SlideLossX(OuterLoss):
             for binary cross-entropy.
         auto_iou: the mean quality: 'mean' for that of the positives over all ranks, or a
             number in [0, 1]. Never below 0.2. With 'mean' every rank has to make the same calls:
-            heads that leave some out on a rank without boxes, YOLOXHead and the family of
-            DINOHead, are refused when they are built under several ranks.
+            heads that leave some out on a rank without boxes, YOLOXHead and mmdet's family of
+            DINOHead (not DINOHeadX), are refused when they are built under several ranks.
         momentum: share in [0, 1) of the running mean that a new one leaves in place.
         kwargs: see :class:`DenseClsLoss`.
 

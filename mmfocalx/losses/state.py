@@ -23,6 +23,8 @@ Module = TypeVar('Module', bound=nn.Module)
 
 MOST_CALLS = 1024
 """Calls of one iteration that activation checkpointing may repeat."""
+CALLS_ON_EVERY_RANK = 'calls_its_loss_on_every_rank'
+"""Attribute of a head that calls its loss also where its base leaves a call out."""
 FEWER_CALLS_WITHOUT_BOXES = {
     'YOLOXHead': 'calls its loss on ranks with positives only',
     'DINOHead': 'leaves out the calls for denoising queries on a rank without boxes',
@@ -105,6 +107,8 @@ def refuse_heads_with_uneven_calls(loss: nn.Module, instead: str) -> None:
 
     def check(parent: nn.Module, name: str, child: nn.Module | None) -> None:
         if child is None or all(module is not watched() for module in child.modules()):
+            return
+        if getattr(parent, CALLS_ON_EVERY_RANK, False):
             return
         for base in type(parent).__mro__:
             reason = FEWER_CALLS_WITHOUT_BOXES.get(base.__name__)

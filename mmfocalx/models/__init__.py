@@ -12,9 +12,23 @@ from .dense_heads import (  # noqa: E402
     RepPointsHeadX,
     RetinaHeadX,
 )
+from .detr_heads import (  # noqa: E402
+    ConditionalDETRHeadX,
+    DABDETRHeadX,
+    DDQDETRHeadX,
+    DeformableDETRHeadX,
+    DETRHeadX,
+    DINOHeadX,
+)
 
 __all__ = [
     'ATSSHeadX',
+    'ConditionalDETRHeadX',
+    'DABDETRHeadX',
+    'DDQDETRHeadX',
+    'DETRHeadX',
+    'DINOHeadX',
+    'DeformableDETRHeadX',
     'EfficientNetLite',
     'FCOSHeadX',
     'FoveaHeadX',

@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip('mmdet')
 
-from benchmark import detector, devices, heads, isolated, sections
+from benchmark import detector, devices, heads, isolated, query_heads, sections
 from benchmark.cases import main_losses
 from mmfocalx.losses.catalogue import classification_losses
 
@@ -39,6 +39,16 @@ def test_settings_that_are_the_same_function_agree(head: str) -> None:
     for step in measured['steps'].values():
         assert 0 < step['losses_forward_ms'] < step['loss_by_feat_ms']
         assert step['loss_by_feat_ms'] < 1e3 * max(step['samples'])
+
+
+def test_the_head_of_queries_agrees_too(monkeypatch: Any) -> None:
+    monkeypatch.setattr(query_heads, 'QUERIES', 12)
+    (case,) = query_heads.plan_query_heads('cpu', (64, 96), (80, 3), (1,), objects=3)
+    measured = isolated.JOBS['heads'](json.loads(json.dumps(case.record)), rounds=2)
+    assert measured['missing'] == {}
+    compared = [step['compared'] for step in measured['steps'].values()]
+    assert compared.count('same function') == 3
+    assert len(compared) == len([*heads.settings_of('DINOHead')])
 
 
 def test_every_loss_of_mmdet_that_knows_quality_is_among_the_settings() -> None:

@@ -63,7 +63,8 @@ class Head:
 
 
 ISINSTANCE = (
-    "hands IoU to mmdet's own `QualityFocalLoss` only (`isinstance`), hard labels to all others"
+    "hands IoU to mmdet's own `QualityFocalLoss` only (`isinstance`), hard labels to all others; "
+    'the head of this package hands it to every loss'
 )
 NO_BACKGROUND = 'the head has as many channels as classes, none for the background'
 ONE_CHANNEL = 'without sigmoid the head reshapes its scores to one channel'

@@ -15,10 +15,12 @@ class Owners(NamedTuple):
     Attributes:
         number: (R,) of the object, which counts from 1 over all images; 0 where there is none.
         counts: per image, how many objects it has.
+        image: (R,) which image each row is of; None where all images have as many predictions.
     """
 
     number: Tensor
     counts: tuple[int, ...]
+    image: Tensor | None = None
 
     @classmethod
     def of(cls, number: Tensor, objects: InstanceList) -> Owners:
@@ -33,7 +35,9 @@ class Owners(NamedTuple):
             positives: which rows are at hand; those of an image follow each other.
             within: 'image' or 'object'.
         """
-        if within == 'image':
+        if within == 'image' and self.image is not None:
+            group, groups = self.image, len(self.counts)
+        elif within == 'image':
             row = torch.arange(len(positives.mask), device=values.device)[positives.rows]
             group = row.div(len(positives.mask) // len(self.counts), rounding_mode='floor')
             groups = len(self.counts)

@@ -1,0 +1,8 @@
+_base_ = 'dino_r18-w16_focal_12e_digit-scenes.py'
+model = dict(
+    bbox_head=dict(
+        quality='iou',
+        quality_scale='image',
+        loss_cls=dict(_delete_=True, type='PositionSupervisedLossX', use_sigmoid=True),
+    )
+)
