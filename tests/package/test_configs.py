@@ -100,6 +100,8 @@ def expected_losses(loss: str, num_classes: int) -> dict[str, dict[str, Any]]:
         return expected_losses('varifocal', num_classes) | dict(loss_bbox=box)
     if loss == 'mmdet-focal':
         return dict(loss_cls=dict(type='FocalLoss', use_sigmoid=True))
+    if loss == 'detached-varifocal':
+        return dict(loss_cls=dict(type='VarifocalLossX', use_sigmoid=True, detach=True))
     if loss == 'mmdet-quality-focal':
         return dict(loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True))
     if loss == 'bce':
