@@ -1,6 +1,7 @@
 # The loss, its scale and its weight are those of https://github.com/IDEA-Research/Stable-DINO.
 _base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
 custom_imports = dict(imports=['mmfocalx'], allow_failed_imports=False)
+default_hooks = dict(num_classes=dict(type='NumClassesHook'))
 model = dict(
     bbox_head=dict(
         type='DINOHeadX',

@@ -30,13 +30,19 @@ _TRAIN_LINE = re.compile(r'Epoch\(train\)\s*\[(\d+)\]\[\s*\d+/(\d+)\]')
 def last_checkpoint(work_dir: Path) -> Path:
     """The checkpoint that training named as its last, also after the directory was moved.
 
+    A training that is killed while it names it leaves no name, or a part of one; then the newest
+    checkpoint of an epoch or iteration is the last.
+
     Raises:
         FileNotFoundError: If there is none.
     """
-    named = find_latest_checkpoint(str(work_dir))
-    if named is None or not (path := work_dir / Path(named).name).is_file():
+    named = work_dir / Path(find_latest_checkpoint(str(work_dir)) or '').name
+    if named.is_file():
+        return named
+    numbered = [path for path in work_dir.glob('*.pth') if _NUMBERED(path.name)]
+    if not numbered:
         raise FileNotFoundError(f'training left no checkpoint in {work_dir}')
-    return path
+    return max(numbered, key=lambda path: path.stat().st_mtime_ns)
 
 
 def test_metrics(test_dir: Path) -> dict[str, float]:
