@@ -148,7 +148,7 @@ def outside_of(inside: Tensor, sizes: Sequence[int], device: torch.device) -> Ou
 
 
 def to(tensor: Tensor, device: torch.device) -> Tensor:
-    """Move a tensor of the host to a device, without a wait for the device."""
-    if device.type != 'cuda':
+    """Move a tensor to a device; if it is on the host, without a wait for the device."""
+    if device.type != 'cuda' or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
