@@ -34,7 +34,7 @@ def check_images_are_there(paths: Sequence[str], ann_file: str, advice: str) -> 
         folder, name = os.path.split(path)
         if folder not in folders:
             folders[folder] = (
-                {*os.listdir(folder or '.')} if os.path.isdir(folder or '.') else {*()}
+                {*os.listdir(folder or '.')} if os.path.isdir(folder or '.') else set()
             )
         if name not in folders[folder] and not os.path.exists(path):
             missing.append(path)
