@@ -12,7 +12,8 @@ model = dict(
         anchor_generator=dict(octave_base_scale=4, scales_per_octave=3),
         loss_cls=dict(_delete_=True, type='RankSortLossX', use_sigmoid=True),
         loss_bbox=dict(loss_weight=1.0),
-    )
+    ),
+    test_cfg=dict(score_thr=0.0),  # scores keep the level that they start at
 )
 train_dataloader = dict(batch_size=4)
 optim_wrapper = dict(optimizer=dict(lr=0.008))

@@ -60,6 +60,8 @@ class DenseClsLoss(ReducedLoss):
     """Arguments that make it binary cross-entropy of hard labels, if there are any."""
     needs_whole_batch: ClassVar[bool] = False
     """Whether the loss of an entry depends on other rows, so that it is no curve over a logit."""
+    shift_invariant: ClassVar[bool] = False
+    """Whether only differences of logits count, so that scores keep the level they start at."""
     takes_weights_as_mask: ClassVar[bool] = False
     """Whether a weight only says which entries count."""
     waits_for_positives: ClassVar[bool] = False

@@ -41,6 +41,9 @@ class RankSortLossX(DenseClsLoss):
     Every entry of a score above 0 is a positive, every other one a negative. Each rank of a
     distributed training ranks its own batch. The host waits once, for the number of positives.
 
+    Only differences of logits count: scores keep the level that the bias of the head starts at,
+    0.01 in mmdet's, and stay low. Set ``score_thr`` of the detector's ``test_cfg`` to 0.
+
     Args:
         delta: half the width > 0, in logits, of the margin in which an order counts in part.
         kwargs: see :class:`DenseClsLoss`. ``label_smoothing`` and ``ohem_ratio`` have to stay
@@ -65,6 +68,7 @@ class RankSortLossX(DenseClsLoss):
 
     quality_aware = True
     needs_whole_batch = True
+    shift_invariant = True
     takes_weights_as_mask = True
     waits_for_positives = True
     stops_gradient_at = 'the ranks'

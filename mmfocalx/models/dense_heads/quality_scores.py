@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 from mmdet.models.losses import QualityFocalLoss
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmfocalx.losses import DenseClsLoss, FocalDiceLossX
@@ -86,6 +88,7 @@ class QualityScores:
                 "quality='none' suits any loss",
                 loss_cls,
             )
+        self._warn_of_score_threshold()
 
     def scores_of(
         self, boxes: Tensor, targets: Tensor, positives: Positives, owners: Owners
@@ -113,6 +116,17 @@ class QualityScores:
     def balanced(self, losses: Losses) -> Losses:
         """The losses of a head with its box losses balanced, as ``box_balance`` says."""
         return losses if self.box_balance == 'none' else self_balanced(losses)
+
+    def _warn_of_score_threshold(self) -> None:
+        threshold = (getattr(self, 'test_cfg', None) or {}).get('score_thr', 0)
+        if getattr(self.loss_cls, 'shift_invariant', False) and threshold > 0:
+            print_log(
+                f'{type(self).__name__}: {type(self.loss_cls).__name__} ranks, and its scores '
+                f'keep the level that they start at. score_thr={threshold} of test_cfg may drop '
+                'most detections: set it to 0.',
+                logger='current',
+                level=logging.WARNING,
+            )
 
 
 def _check_loss(loss: torch.nn.Module, config: dict[str, Any], channels: int) -> None:

@@ -1,0 +1,56 @@
+"""A loss that only ranks leaves scores where they start, below the usual threshold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+
+pytest.importorskip('mmdet')
+
+from mmengine.registry import MODELS, init_default_scope
+
+import mmfocalx  # noqa: F401  (registers)
+from helpers.small_heads import HEADS, KINDS, VARIFOCAL
+from mmfocalx import config_path
+
+RANK_SORT = dict(type='RankSortLossX', use_sigmoid=True)
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope('mmdet')
+
+
+def warned_of(caplog, kind, **settings):
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        MODELS.build({'type': kind, **HEADS[kind.removesuffix('X')], **settings})
+    finally:
+        logger.removeHandler(caplog.handler)
+    found = 'score_thr=' in caplog.text
+    caplog.clear()
+    return found
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_is_warned_of(caplog, kind):
+    assert warned_of(caplog, kind, loss_cls=RANK_SORT, test_cfg=dict(score_thr=0.05))
+    assert not warned_of(caplog, kind, loss_cls=RANK_SORT, test_cfg=dict(score_thr=0.0))
+    assert not warned_of(caplog, kind, loss_cls=RANK_SORT)
+    assert not warned_of(caplog, kind, loss_cls=VARIFOCAL, test_cfg=dict(score_thr=0.05))
+
+
+def test_is_off_in_the_configs():
+    folder = Path(
+        config_path('retinanet/retinanet_r18-w16_fpn_rank-sort_12e_digit-scenes.py')
+    ).parents[1]
+    configs = [path for path in folder.glob('*/*rank-sort*.py') if 'coco' not in path.name]
+    assert len(configs) >= 13
+    for path in configs:
+        config = Config.fromfile(str(path), import_custom_modules=False)
+        assert config.model.test_cfg.score_thr == 0, path.name
+        assert config.model.test_cfg.nms_pre > 0, path.name  # merged, not replaced
