@@ -88,7 +88,7 @@ class QualityScores:
                 "quality='none' suits any loss",
                 loss_cls,
             )
-        self._warn_of_score_threshold()
+        self._warn()
 
     def scores_of(
         self, boxes: Tensor, targets: Tensor, positives: Positives, owners: Owners
@@ -117,16 +117,24 @@ class QualityScores:
         """The losses of a head with its box losses balanced, as ``box_balance`` says."""
         return losses if self.box_balance == 'none' else self_balanced(losses)
 
-    def _warn_of_score_threshold(self) -> None:
+    def _warn(self) -> None:
+        """Name settings that train, but hardly as meant."""
+        loss, head = type(self.loss_cls).__name__, type(self).__name__
         threshold = (getattr(self, 'test_cfg', None) or {}).get('score_thr', 0)
         if getattr(self.loss_cls, 'shift_invariant', False) and threshold > 0:
-            print_log(
-                f'{type(self).__name__}: {type(self.loss_cls).__name__} ranks, and its scores '
-                f'keep the level that they start at. score_thr={threshold} of test_cfg may drop '
-                'most detections: set it to 0.',
-                logger='current',
-                level=logging.WARNING,
+            _log(
+                f'{head}: {loss} ranks, and its scores keep the level that they start at. '
+                f'score_thr={threshold} of test_cfg may drop most detections: set it to 0.'
             )
+        if getattr(self.loss_cls, 'quality_aware', False) and self.quality == 'none':
+            _log(
+                f"{head}: {loss} is made for the quality of positives, and with quality='none' "
+                "all have 1. Set quality='iou', if that is not meant."
+            )
+
+
+def _log(warning: str) -> None:
+    print_log(warning, logger='current', level=logging.WARNING)
 
 
 def _check_loss(loss: torch.nn.Module, config: dict[str, Any], channels: int) -> None:

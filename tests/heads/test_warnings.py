@@ -1,4 +1,4 @@
-"""A loss that only ranks leaves scores where they start, below the usual threshold."""
+"""Settings that train, but hardly as meant, are warned of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytest.importorskip('mmdet')
 from mmengine.registry import MODELS, init_default_scope
 
 import mmfocalx  # noqa: F401  (registers)
-from helpers.small_heads import HEADS, KINDS, VARIFOCAL
+from helpers.small_heads import FOCAL, HEADS, KINDS, VARIFOCAL
 from mmfocalx import config_path
 
 RANK_SORT = dict(type='RankSortLossX', use_sigmoid=True)
@@ -24,27 +24,35 @@ def _scope():
     init_default_scope('mmdet')
 
 
-def warned_of(caplog, kind, **settings):
+def warnings_of(caplog, kind, **settings):
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
     try:
         MODELS.build({'type': kind, **HEADS[kind.removesuffix('X')], **settings})
     finally:
         logger.removeHandler(caplog.handler)
-    found = 'score_thr=' in caplog.text
+    found = [setting for setting in ('score_thr=', 'quality=') if setting in caplog.text]
     caplog.clear()
     return found
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_is_warned_of(caplog, kind):
-    assert warned_of(caplog, kind, loss_cls=RANK_SORT, test_cfg=dict(score_thr=0.05))
-    assert not warned_of(caplog, kind, loss_cls=RANK_SORT, test_cfg=dict(score_thr=0.0))
-    assert not warned_of(caplog, kind, loss_cls=RANK_SORT)
-    assert not warned_of(caplog, kind, loss_cls=VARIFOCAL, test_cfg=dict(score_thr=0.05))
+def test_a_threshold_for_scores_without_a_level(caplog, kind):
+    at_005 = dict(test_cfg=dict(score_thr=0.05))
+    assert warnings_of(caplog, kind, loss_cls=RANK_SORT, **at_005) == ['score_thr=']
+    assert not warnings_of(caplog, kind, loss_cls=RANK_SORT, test_cfg=dict(score_thr=0.0))
+    assert not warnings_of(caplog, kind, loss_cls=RANK_SORT)
+    assert not warnings_of(caplog, kind, loss_cls=VARIFOCAL, **at_005)
 
 
-def test_is_off_in_the_configs():
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_loss_of_qualities_without_any(caplog, kind):
+    assert warnings_of(caplog, kind, loss_cls=VARIFOCAL, quality='none') == ['quality=']
+    assert not warnings_of(caplog, kind, loss_cls=VARIFOCAL, quality='giou')
+    assert not warnings_of(caplog, kind, loss_cls=FOCAL, quality='none')
+
+
+def test_no_config_ranks_with_a_threshold():
     folder = Path(
         config_path('retinanet/retinanet_r18-w16_fpn_rank-sort_12e_digit-scenes.py')
     ).parents[1]
