@@ -114,6 +114,7 @@ def main() -> None:
     run('tools/test.py', CONFIG, checkpoint, '--work-dir', work_dir / 'test', '--out', predictions)
     print(f'Training curve: {draw_curve(work_dir)}')
     print(f'Detections:     {draw_detections(predictions, work_dir / "detections.jpg")}')
+    print('For images of your own: docs/own_data.md')
 
 
 if __name__ == '__main__':
