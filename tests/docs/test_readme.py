@@ -60,6 +60,14 @@ LEFT_OUT = {
         "_base_ = 'focal.py'": (
             "_base_ = '../configs/retinanet/retinanet_r18-w16_fpn_focal_12e_bccd.py'"
         ),
+        "(run / 'last_checkpoint').read_text()": 'None',
+        "'work_dirs/sweep/best.py'": repr(
+            str(ROOT / 'configs/retinanet/retinanet_r18-w16_fpn_varifocal_12e_bccd.py')
+        ),
+        "json.loads(Path('work_dirs/threshold/thresholds.json').read_text())['classes']": (
+            "__import__('collections').defaultdict(lambda: {'lrp': {'threshold': 0.0}})"
+        ),
+        "'new.jpg'": repr(str(ROOT / 'docs/detections.jpg')),
     },
     'CONTRIBUTING.md': {'\nfrom .': '\nfrom mmfocalx.losses.'},  # of a file of that package
 }
