@@ -154,14 +154,19 @@ def test_only_the_loss_and_the_quality_differ_from_the_focal_neighbour(name: str
         assert cfg.model.bbox_head.num_classes == len(cfg.metainfo.classes)
         for argument in swapped:
             head_of(name, cfg.model).pop(argument, None)
+        if loss == 'rank-sort':
+            cfg.model.test_cfg.pop('score_thr')
         return cfg.to_dict()
 
     assert rest(name) == rest(name.replace(f'_{loss}_', f'_{neighbour}_'))
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if parts(name)[1] == 'rank-sort'])
-def test_ranking_balances_the_boxes_and_needs_no_centerness(name: str) -> None:
-    head = Config.fromfile(FOLDER / name).model.bbox_head
+def test_ranking_balances_the_boxes_and_needs_no_centerness_nor_threshold(name: str) -> None:
+    model = Config.fromfile(FOLDER / name).model
+    head = model.bbox_head
+    assert model.test_cfg.score_thr == 0
+    assert model.test_cfg.nms_pre > 0  # merged, not replaced
     assert head.box_balance == 'self'
     assert head.loss_bbox.loss_weight == 1.0
     assert head.get('centerness') == (None if parts(name)[0] == 'retinanet' else False)
@@ -220,7 +225,7 @@ def losses_of(detector: str, backbone: str, data: str) -> set[str]:
 @pytest.mark.parametrize('data', ['digit-scenes', 'bccd', 'deeppcb'])
 def test_the_compared_losses_have_a_config_on_every_data_set(detector: str, data: str) -> None:
     assert losses_of(detector, 'r18-w16', data) >= COMPARED
-    if data != 'digit-scenes' and detector != 'atss':
+    if data != 'digit-scenes':
         assert losses_of(detector, 'efficientnet-lite0', data) >= COMPARED
 
 

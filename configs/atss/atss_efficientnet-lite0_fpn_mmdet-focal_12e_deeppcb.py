@@ -1,0 +1,2 @@
+_base_ = 'atss_efficientnet-lite0_fpn_focal_12e_deeppcb.py'
+model = dict(bbox_head=dict(loss_cls=dict(_delete_=True, type='FocalLoss', use_sigmoid=True)))

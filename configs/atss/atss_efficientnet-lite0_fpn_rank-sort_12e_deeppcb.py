@@ -1,0 +1,10 @@
+_base_ = 'atss_efficientnet-lite0_fpn_focal_12e_deeppcb.py'
+model = dict(
+    bbox_head=dict(
+        centerness=False,
+        quality='iou',
+        box_balance='self',
+        loss_cls=dict(_delete_=True, type='RankSortLossX', use_sigmoid=True),
+    ),
+    test_cfg=dict(score_thr=0.0),  # scores keep the level that they start at
+)
