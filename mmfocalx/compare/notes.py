@@ -108,6 +108,13 @@ def _on_group(group: Group) -> Iterator[str]:
             f'The configs of {group.detector} have different seeds finished, so no best one is '
             'marked: their means are not over the same seeds.'
         )
+    lengths = {v.name: v.rows[0].iterations for v in finished if v.rows[0].iterations}
+    if len({*lengths.values()}) > 1:
+        counts = ', '.join(f'{name} {length}' for name, length in lengths.items())
+        yield (
+            f'The configs of {group.detector} were trained for different numbers of iterations: '
+            f'{counts}.'
+        )
     never_found: list[str] = []
     for variant in finished:
         if variant.watched_others:

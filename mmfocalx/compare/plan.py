@@ -173,6 +173,12 @@ def trouble(run: Run) -> str:
     names = ground_truth(data.annotations).class_names
     if lacking := [name for name in data.classes if name not in names]:
         return f'{data.annotations} has no {lacking}, which are among the classes of {run.config}'
+    in_order = tuple(name for name in names if name in data.classes)
+    if data.classes and in_order != data.classes:
+        return (
+            f'the classes of {run.config} are {data.classes}, and {data.annotations} has them in '
+            f'another order: write metainfo=dict(classes={in_order})'
+        )
     objects = contents(Path(data.annotations))
     if objects.oddities and not any(objects.counts.values()):
         return f'{data.annotations} has no object to find: {"; ".join(objects.oddities)}'

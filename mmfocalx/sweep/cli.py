@@ -114,8 +114,14 @@ def _val_interval(args: argparse.Namespace, config: Config) -> dict[str, int]:
     """The options that let a training measure its mAP before its end."""
     if args.val_interval:
         return {VAL_INTERVAL: args.val_interval}
-    length = training_length(config)
-    if args.pruner == 'none' or config.train_cfg.get('val_interval', 1) < length:
+    if args.pruner == 'none':
+        return {}
+    length, begin = training_length(config), config.train_cfg.get('val_begin', 1)
+    if begin >= length:
+        late = f'train_cfg.val_begin={begin} of {length}'
+        print(f'{late}: no trial measures its mAP in time to prune it')
+        return {}
+    if config.train_cfg.get('val_interval', 1) < length:
         return {}
     interval = max(1, length // 4)
     print(f'{VAL_INTERVAL} is set to {interval}, so that trials can be pruned (--val-interval)')
@@ -166,6 +172,8 @@ def summary(findings: Findings) -> str:
             f'Best: trial {best.index}, {plan.metric} {best.last.value:.4f}{gain} ({setting(best)})'
         )
         lines.append(f'Train it with: python tools/train.py {plan.out / "best.py"}')
+        if plan.options:
+            lines.append(f'It says what all trials were trained with, too: {plan.given}')
     counts = {state: len(findings.with_state(state)) for state in ('complete', 'pruned', 'failed')}
     lines.append(', '.join(f'{number} {state}' for state, number in counts.items()))
     lines += [f'Missing in the report: {gap.part} ({gap.reason})' for gap in findings.gaps]

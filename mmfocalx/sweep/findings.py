@@ -143,6 +143,11 @@ class Findings:
             f'{self.best.index} of the study {self.study.study_name}.\n'
             f'{setting(self.best)}'
         )
+        if self.plan.options:
+            title += (
+                f'\nAll trials were trained with {self.plan.given}: without the lines below '
+                'that say so,\nthis config trains as the one that it inherits from.'
+            )
         write_inheriting_config(run.settings, self.plan.config, path, title)
 
     def write_results(self, path: Path) -> None:

@@ -74,6 +74,11 @@ class Plan:
         """What the length of a training is counted in."""
         return 'epoch' if self.content.train_cfg.get('max_epochs') else 'iteration'
 
+    @property
+    def given(self) -> str:
+        """The options as ``--cfg-options`` takes them."""
+        return ' '.join(f'{key}={value}' for key, value in self.options.items())
+
     def run(self, index: int, seed: int, values: dict[str, Any]) -> Run:
         """The run of a slot's values with one seed."""
         return Run(

@@ -45,6 +45,10 @@ REFUSED = {
         'val_dataloader = dict(dataset=dict(dataset, metainfo=dict(classes=("disc", "cube"))))',
         r"has no \['cube'\], which are among the classes",
     ),
+    'classes in another order': (
+        'val_dataloader = dict(dataset=dict(dataset, metainfo=dict(classes=("bar", "disc"))))',
+        r"in another order: write metainfo=dict\(classes=\('disc', 'bar'\)\)",
+    ),
     'no checkpoint': (
         'default_hooks = dict(checkpoint=None)',
         'default_hooks.checkpoint .* is off',
@@ -203,3 +207,14 @@ def test_bad_arguments(arguments: list[str], message: str, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         parse_args([*arguments, '--out', 'x'])
     assert message in capsys.readouterr().err
+
+
+def test_trainings_of_different_lengths_are_named(tmp_path: Path, data: Path, tools: Path) -> None:
+    long = a_config(tmp_path, data, 'long')
+    short = a_config(tmp_path, data, 'short', 'epochs = 2')
+    note = 'were trained for different numbers of iterations: long 50, short 20.'
+    done = compare(tools, tmp_path / 'out', long, short)
+    assert note in done.page
+    assert note in (tmp_path / 'out/report.md').read_text()
+    again = compare(tools, tmp_path / 'same', long, a_config(tmp_path, data, 'other', step=0.2))
+    assert 'different numbers' not in again.page

@@ -36,7 +36,7 @@ elif config.get('load_from') and '--resume' not in sys.argv:
     value += float(pathlib.Path(config['load_from']).read_text())
 scalars = work_dir / f'{time.time_ns()}' / 'vis_data'
 scalars.mkdir(parents=True)
-for epoch in range(epoch + 1, 6):
+for epoch in range(epoch + 1, 1 + config.get('epochs', 5)):
     time.sleep(config['pause'])
     value = (value * 1.37 + step * epoch) % 1
     with (work_dir / 'history.txt').open('a') as file:

@@ -126,6 +126,24 @@ def test_trainings_measure_their_map_often_enough(
     assert config.train_cfg.val_interval == expected
 
 
+def test_a_schedule_without_validation_is_left_alone_and_said(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture
+) -> None:
+    more = 'train_cfg = dict(max_epochs=8, val_interval=8)'
+    sweep = a_sweep(tmp_path, data, more=more)
+    options = ('train_cfg.max_epochs=4', 'train_cfg.val_begin=100')
+    swept = sweep.run(*STEP, '--trials', 2, '--cfg-options', *options)
+    assert swept.code == 0
+    config = Config.fromfile(str(sweep.folder(0) / 'config' / 'config.py'))
+    assert config.train_cfg.val_interval == 8
+    said = capsys.readouterr().out
+    assert 'val_begin=100 of 4: no trial measures its mAP in time to prune it' in said
+    assert f'what all trials were trained with, too: {" ".join(options)}' in said
+    best = sweep.out / 'best.py'
+    assert 'trained with train_cfg.max_epochs=4' in best.read_text().split('_base_')[0]
+    assert Config.fromfile(str(best)).train_cfg.max_epochs == 4
+
+
 def test_a_trial_that_fails_counts_and_is_retried_on_request(tmp_path: Path, data: Path) -> None:
     sweep = a_sweep(tmp_path, data)
     arguments = ('--search', 'mood=choice:fine,broken,hiccup', '--sampler', 'grid')
