@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_text(args.out / 'suggested.py', config)
     gaps = Gaps()
     write_text(args.out / 'report.html', html_page(study, config, command, gaps))
-    print(f'The config is {args.out / "suggested.py"}, charts are in {args.out / "report.html"}')
+    what = 'The config is' if args.config else 'To be pasted into a config (--config makes one):'
+    print(f'{what} {args.out / "suggested.py"}, charts are in {args.out / "report.html"}')
     return 1 if gaps else 0
 
 

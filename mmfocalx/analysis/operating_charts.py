@@ -123,10 +123,12 @@ def curves_chart(study: Study) -> str:
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
         diagonal(axes)
-        for k, curve in enumerate(calibration.calibrator.classes.values()):
+        for k, (name, curve) in enumerate(calibration.calibrator.classes.items()):
             x = [0.0, *curve.scores, 1.0]
             y = [curve.calibrated[0], *curve.calibrated, curve.calibrated[-1]]
-            axes.plot(x, y, color=COLOURS[k % len(COLOURS)], linewidth=1, alpha=0.8)
+            axes.plot(x, y, color=COLOURS[k % len(COLOURS)], linewidth=1, alpha=0.8, label=name)
+        if len(calibration.calibrator.classes) <= len(COLOURS):
+            axes.legend(loc='upper left', frameon=False)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel='score', ylabel='calibrated score')
 
     return draw(plot, 3.1)

@@ -13,7 +13,9 @@ from mmfocalx.analysis.dataset import DatasetStudy
 def snippet(study: DatasetStudy, folder: Path) -> str:
     """A config with what is suggested, to be put into ``folder``, or pasted from there."""
     lines = []
-    if study.config is not None:
+    if study.config is None:
+        lines.append('# To be pasted into a config; with --config this is one that trains.')
+    else:
         base = os.path.relpath(study.config.resolve(), folder.resolve())
         lines.append(f'_base_ = [{Path(base).as_posix()!r}]')
     head: list[str] = []
@@ -35,9 +37,10 @@ def snippet(study: DatasetStudy, folder: Path) -> str:
     lines += ['model = dict(', '    bbox_head=dict(']
     lines += [f'        {line}' for line in head]
     lines += ['    )', ')']
-    rate = study.rate
-    lines += [f'# {line}' for line in wrap(f'Learning rate: {rate.reason}', 92)]
-    lines.append(f'# optim_wrapper = dict(optimizer=dict(lr={rate.value:.3g}))')
+    if study.config is not None:  # a rate means nothing without its optimizer
+        rate = study.rate
+        lines += [f'# {line}' for line in wrap(f'Learning rate: {rate.reason}', 92)]
+        lines.append(f'# optim_wrapper = dict(optimizer=dict(lr={rate.value:.3g}))')
     return '\n'.join(lines) + '\n'
 
 
