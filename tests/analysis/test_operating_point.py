@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,6 +208,23 @@ def test_a_class_without_detections_and_one_without_objects(tmp_path: Path) -> N
     page = (tmp_path / 'out' / 'report.html').read_text()
     for words in ('No threshold for cat: no detections', 'Calibration: ', 'keep their scores'):
         assert words in page
+
+
+def test_the_code_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, found = scene(6, images=40)
+    truth['categories'].append({'id': 11, 'name': 'ghost'})
+    found.append(single(category_id=11))
+    got = run(tmp_path, truth, found)['classes']
+    page = (tmp_path / 'out' / 'report.html').read_text()
+    code = html.unescape(page.split('<h2>Use it</h2>')[1].split('<code>')[1].split('</code>')[0])
+    monkeypatch.chdir(tmp_path / 'out')
+    names: dict[str, Any] = {}
+    exec(code, names)
+    thresholds = {CATEGORIES[name]: got[name]['lrp']['threshold'] for name in CATEGORIES}
+    expected = [one for one in found if one['score'] >= thresholds.get(one['category_id'], 1)]
+    assert names['kept'] == expected
+    assert 0 < len(expected) < len(found)
+    assert len(names['calibrated']) > 0
 
 
 def test_one_image_is_not_calibrated(tmp_path: Path) -> None:
