@@ -120,7 +120,7 @@ class QualityScores:
     def _warn(self) -> None:
         """Name settings that train, but hardly as meant."""
         loss, head = type(self.loss_cls).__name__, type(self).__name__
-        threshold = (getattr(self, 'test_cfg', None) or {}).get('score_thr', 0)
+        threshold = (getattr(self, 'test_cfg', None) or {}).get('score_thr') or 0
         if getattr(self.loss_cls, 'shift_invariant', False) and threshold > 0:
             _log(
                 f'{head}: {loss} ranks, and its scores keep the level that they start at. '
