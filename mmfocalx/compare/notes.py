@@ -108,7 +108,8 @@ def _on_group(group: Group) -> Iterator[str]:
             f'The configs of {group.detector} have different seeds finished, so no best one is '
             'marked: their means are not over the same seeds.'
         )
-    lengths = {v.name: v.rows[0].iterations for v in finished if v.rows[0].iterations}
+    first = {v.name: v.rows[0] for v in finished if v.rows}
+    lengths = {name: row.iterations for name, row in first.items() if row.iterations}
     if len({*lengths.values()}) > 1:
         counts = ', '.join(f'{name} {length}' for name, length in lengths.items())
         yield (
