@@ -26,13 +26,21 @@ PATIENCE = 2.0
 
 
 def carry_out(plan: Sequence[Run], report: Report, tools: Path, jobs: int) -> None:
-    """Execute the runs of a plan that the report knows nothing of yet, with a progress bar."""
+    """Execute the runs of a plan that the report knows nothing of yet.
+
+    A terminal shows a progress bar; a file gets a line for each run that begins.
+    """
     runs = [run for run in plan if run not in report.outcomes]
     before = sum(run.finished() is not None for run in runs)
     bar = tqdm(total=len(runs), initial=before, disable=None, smoothing=0, bar_format=BAR)
     ended = 0
+    begun: set[Run] = set()
 
     def show(active: dict[Run, float]) -> None:
+        if bar.disable:
+            for run in active.keys() - begun:
+                print(f'begun     {run.label} (log: {run.work_dir})')
+            begun.update(active)
         bar.n = ended + sum(active.values())
         running = ', '.join(f'{run.label} {share:.0%}' for run, share in active.items())
         bar.set_postfix_str(f'{ended}/{len(runs)} runs done; {running}')
@@ -62,7 +70,8 @@ def main(tools: Path, arguments: Sequence[str] | None = None) -> int:
     """
     args = parse_args(arguments)
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors='replace')  # whatever the locale lacks
+        # Whatever the locale lacks; and a log that is watched shows each line when it is there.
+        sys.stdout.reconfigure(errors='replace', line_buffering=True)
     command = shlex.join(['python', 'tools/compare.py', *(arguments or sys.argv[1:])])
     with sigterm_as_exit(), ExitStack() as held:
         try:

@@ -78,6 +78,11 @@ class Run:
             return bool(read_json(self.work_dir / 'state.json')['trained'])
         return False
 
+    @property
+    def kept(self) -> bool:
+        """Whether the directory holds something of a training that another would replace."""
+        return self.trained or was_started(self.work_dir) or self.result_file.is_file()
+
     def finished(self) -> dict[str, Any] | None:
         """The stored result; None if there is none, or it is damaged or of other annotations."""
         with suppress(ValueError, KeyError, TypeError):
@@ -94,16 +99,18 @@ class Run:
     def check_unchanged(self) -> None:
         """Compare config and data with those that the directory was started with.
 
+        A training that failed before its first checkpoint starts afresh with what there is now.
+
         Raises:
             ChangedRunError: If they differ, or it cannot be known.
         """
         now = self.identity
+        if not self.kept:
+            return
         try:
             state = read_json(self.work_dir / 'state.json')
         except ValueError as error:
             raise ChangedRunError(str(error)) from error
-        if state is None and not was_started(self.work_dir):
-            return
         before = state.get('identity') if isinstance(state, dict) else None
         if not isinstance(before, dict):
             raise ChangedRunError(

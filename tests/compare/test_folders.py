@@ -83,6 +83,40 @@ def test_checkpoints_of_unknown_origin_are_not_resumed(
         compare(tools, tmp_path / 'out', config, '--seeds', 0)
 
 
+@pytest.mark.parametrize('mood', ['broken', 'killed', 'broken at seed 0'])
+def test_a_failure_before_the_first_checkpoint_is_mended_in_place(
+    tmp_path: Path, data: Path, tools: Path, mood: str
+) -> None:
+    config = stub_tools.write_config(tmp_path / 'a.py', data, mood=mood)
+    assert compare(tools, tmp_path / 'out', config, '--seeds', 0).code == 1
+    stub_tools.write_config(config, data)
+    mended = compare(tools, tmp_path / 'out', config, '--seeds', 0)
+    fresh = compare(tools, tmp_path / 'fresh', config, '--seeds', 0)
+    assert mended.code == 0
+    (run,), (expected,) = mended.results['runs'], fresh.results['runs']
+    assert run['ap'] == expected['ap']
+    state = json.loads((tmp_path / 'out/runs/a/seed0/state.json').read_text())
+    assert state['identity'] == json.loads(
+        (tmp_path / 'fresh/runs/a/seed0/state.json').read_text()
+    )['identity']  # fmt: skip
+    stub_tools.write_config(config, data, step=0.2)  # now there is something to lose
+    with pytest.raises(SystemExit, match='is not what'):
+        compare(tools, tmp_path / 'out', config, '--seeds', 0)
+
+
+def test_a_log_names_each_run_when_it_begins(
+    tmp_path: Path, data: Path, tools: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = stub_tools.write_config(tmp_path / 'b.py', data)
+    compare(tools, tmp_path / 'out', config, '--seeds', 0)
+    capsys.readouterr()
+    compare(tools, tmp_path / 'out', config, other, '--seeds', 0)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(('begun', 'done', 'was'))]
+    assert [line.split(':')[0].split(' (')[0] for line in lines] == [
+        'was there a seed 0', 'begun     b seed 0', 'done      b seed 0'
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize('change', ['delete', 'empty', 'edit'])
 def test_predictions_that_are_lost_are_made_again(
     tmp_path: Path, tools: Path, config: Path, change: str
