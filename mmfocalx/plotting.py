@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from string import ascii_letters, ascii_lowercase, ascii_uppercase
 from typing import Any, NamedTuple
@@ -92,7 +93,8 @@ def log_scale(axes: Axes, along: str = 'y') -> None:
     axis, (low, high) = (
         (axes.xaxis, axes.get_xlim()) if along == 'x' else (axes.yaxis, axes.get_ylim())
     )
-    steps = (1.0,) if high / low > 30 else (1.0, 2.0, 5.0)
+    fitting = 5 * math.log10(high / low) <= axis.get_tick_space()  # three a decade, with air
+    steps = (1.0, 2.0, 5.0) if fitting else (1.0,)
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(FuncFormatter(_decimal))
     axis.set_minor_formatter(NullFormatter())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmfocalx.analysis.dataset import ClassFacts, DatasetStudy
@@ -50,8 +51,10 @@ def classes_chart(study: DatasetStudy) -> str:
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
         axes.barh(range(len(shown)), [one.objects for one in shown], height=0.6, color=COLOURS[0])
+        for row, one in enumerate(shown):
+            at_end(axes, one.objects, row, f'{one.objects}')
         rows(axes, [wrapped(one.name, 30) for one in shown])
-        axes.set_xlim(left=0.8)
+        axes.set_xlim(0.8, 2 * max(1, *(one.objects for one in shown)))
         axes.set_xlabel('objects')
         log_scale(axes, 'x')
 
@@ -103,14 +106,19 @@ def levels_chart(study: DatasetStudy) -> str:
         axes.barh(range(len(levels)), numbers, height=0.6, color=COLOURS[2])
         for row, level in enumerate(levels):
             share = level.positives / max(1, level.positives + level.negatives)
-            axes.annotate(f'{100 * share:.2g} %', (max(1, level.positives), row), (4, 0),
-                          textcoords='offset points', va='center', fontsize=8)  # fmt: skip
+            at_end(axes, level.positives, row, f'{100 * share:.2g} %')
         rows(axes, [f'stride {level.stride}' for level in levels])
         axes.set_xlim(0.8, 4 * max(1, *numbers))
         axes.set_xlabel('positives')
         log_scale(axes, 'x')
 
     return draw(plot, 0.7 + 0.34 * len(levels))
+
+
+def at_end(axes: Axes, length: float, row: int, text: str) -> None:
+    """Write a text behind a bar."""
+    axes.annotate(text, (max(1, length), row), (4, 0), textcoords='offset points', va='center',
+                  fontsize=8)  # fmt: skip
 
 
 def most_frequent(study: DatasetStudy) -> list[ClassFacts]:

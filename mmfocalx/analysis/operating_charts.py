@@ -104,9 +104,9 @@ def reliability_chart(study: Study) -> str:
             line_styles(2), (calibration.raw, calibration.calibrated), strict=True
         ):
             curve = calibration_curve(*right(matches), BINS)
-            some = [one for one in curve if one['count'] >= FEWEST]
-            line(axes, [one['avg_confidence'] for one in some],
-                 [one['avg_accuracy'] for one in some], style)  # fmt: skip
+            some = np.array([one['count'] >= FEWEST for one in curve])  # the line ends at others
+            x, y = ([one[key] for one in curve] for key in ('avg_confidence', 'avg_accuracy'))
+            line(axes, np.where(some, x, np.nan), np.where(some, y, np.nan), style)
             edges = [one['bin_lower'] for one in curve] + [1.0]
             share.stairs([one['count'] for one in curve], edges, color=style.colour, linewidth=1.2)
         axes.set(ylim=(0, 1.02), ylabel='precision')

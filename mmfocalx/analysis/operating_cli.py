@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ DESCRIPTION = """From which score on to keep the detections of a file, and what 
 Writes thresholds.json, calibrator.json and report.html to --out. The exit code is 1 if a part of
 the report is missing.
 """
+GIVEN_HEAD = ('class', 'F-beta threshold', 'precision', 'recall', 'LRP threshold', 'precision',
+              'recall')  # fmt: skip
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,6 +52,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=Settings.seed,
                         help='chooses the half of the images to fit the calibration on '
                         '(default: %(default)s)')  # fmt: skip
+    parser.add_argument('--thresholds', type=Path, metavar='FILE',
+                        help='a thresholds.json that was found on other images, such as the val '
+                        'split: say what it gives on these')  # fmt: skip
     parser.add_argument('--calibrated', type=Path, metavar='FILE',
                         help='write the detections with calibrated scores, too')  # fmt: skip
     return parser.parse_args(arguments)
@@ -70,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = Settings(
             args.iou_threshold, args.beta, args.target, args.seed, args.max_detections
         )
-        found = study(args.detections, args.annotations, settings)
+        found = study(args.detections, args.annotations, settings, args.thresholds)
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
     print(as_text(found))
@@ -115,9 +121,23 @@ def html_page(found: Study, command: str, gaps: Gaps) -> str:
         fitted_on=fitted_on,
         calibrator_example=next(iter(calibration.calibrator.classes)) if calibration else '',
         worth=WORTH,
+        given_head=GIVEN_HEAD,
+        given_rows=given_rows(found),
         charts_of=charts_of,
         command=command,
     )
+
+
+def given_rows(found: Study) -> list[list[str]]:
+    """What the given thresholds give: a line for each class, and for all."""
+    lines = []
+    for name, row in found.given.items():
+        cells = []
+        for kept in row.values():
+            numbers = (kept.threshold, kept.precision, kept.recall) if kept else (math.nan,) * 3
+            cells += [number(value, 3) for value in numbers]
+        lines.append([name, *cells])
+    return lines
 
 
 def as_text(found: Study) -> str:
@@ -139,5 +159,8 @@ def as_text(found: Study) -> str:
                 ([key, number(before[key], 4), number(after[key], 4)] for key in WORTH),
             )
         )
+    if found.given:
+        parts.append('At the given thresholds:')
+        parts.append(table(GIVEN_HEAD, given_rows(found)))
     parts += [f'Note: {note}' for note in found.notes]
     return '\n\n'.join(parts)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmfocalx.analysis.calibration import FEW, TARGETS, Calibration, calibrate, first_half
+from mmfocalx.analysis.given_thresholds import Rows, judged
 from mmfocalx.analysis.thresholds import OperatingPoint, best_f_beta, best_lrp
 from mmfocalx.errors import check_choice, check_integer, check_number
 from mmfocalx.evaluation.annotations import contents, ground_truth
@@ -87,6 +88,7 @@ class Study:
         classes: The operating points of each class.
         overall: Those of one threshold for all classes.
         calibration: None where there is nothing to fit or to judge on.
+        given: What thresholds that were chosen on other images give; empty without any.
         notes: What a reader has to know, in sentences.
     """
 
@@ -98,6 +100,7 @@ class Study:
     classes: list[ClassPoints]
     overall: ClassPoints
     calibration: Calibration | None
+    given: Rows = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -114,6 +117,10 @@ class Study:
                 'before': {key: _finite(self.calibration.before[key]) for key in WORTH},
                 'after': {key: _finite(self.calibration.after[key]) for key in WORTH},
             },
+            **({'at_given_thresholds': {
+                name: {kind: kept and kept.as_json() for kind, kept in row.items()}
+                for name, row in self.given.items()
+            }} if self.given else {}),
             'notes': self.notes,
         }  # fmt: skip
 
@@ -133,13 +140,16 @@ class Study:
         ]
 
 
-def study(detections: Path, annotations: Path, settings: Settings) -> Study:
+def study(
+    detections: Path, annotations: Path, settings: Settings, thresholds: Path | None = None
+) -> Study:
     """Judge a file of detections.
 
     Args:
         detections: JSON list in COCO's format, as ``CocoMetric`` writes with ``outfile_prefix``.
         annotations: COCO JSON of the images that the detections are of.
         settings: How to judge.
+        thresholds: ``thresholds.json`` of other images, to be judged on these.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -190,7 +200,8 @@ def study(detections: Path, annotations: Path, settings: Settings) -> Study:
         notes += _notes_on_calibration(matches, chosen)
     return Study(
         detections, annotations, settings, found, matches, classes,
-        _overall(list(matches.values()), settings), calibration, notes,
+        _overall(list(matches.values()), settings), calibration,
+        judged(thresholds, matches, settings.iou_threshold) if thresholds else {}, notes,
     )  # fmt: skip
 
 

@@ -220,9 +220,9 @@ def reliability_chart(group: Group, bins: int = 10) -> str:
             scores, ious = pooled(variant)
             index = np.clip((scores * bins).astype(int), 0, bins - 1)
             number = np.bincount(index, minlength=bins)
-            some = number >= 10
-            mean = np.bincount(index, scores, bins)[some] / number[some]
-            right = np.bincount(index, ious > 0, bins)[some] / number[some]
+            counted = np.where(number >= 10, number, np.nan)  # the line ends at emptier bins
+            mean = np.bincount(index, scores, bins) / counted
+            right = np.bincount(index, ious > 0, bins) / counted
             line(axes, mean, right, style)
             share.stairs(
                 number / len(variant.evaluations), edges, color=style.colour, linewidth=1.2

@@ -52,7 +52,7 @@ def read_detections(path: Path, truth: GroundTruth) -> list[dict[str, Any]]:
             number = sum(one[key] not in known for one in found)
             raise ValueError(
                 f'{number} of {len(found)} detections of {path} are of {what} that {truth.path} '
-                f'does not list: {key} {_some(unknown)}. Are they of another data set?'
+                f'does not list: {key} {_some(unknown)}. Are they of another data set or split?'
             )
     return found
 

@@ -110,6 +110,12 @@ class Findings:
                 'that its value is a little too high. Compare it with the config on other seeds '
                 'and on the test split.'
             )
+            notes += [
+                f'The best {p.name} is at the {edge} end of its range ({p}): a wider range may '
+                'hold a better one.'
+                for p in self.plan.space.parameters
+                if (edge := p.edge(self.best.last.params.get(p.name)))
+            ]
         if len(self.plan.seeds) == 1:
             notes.append(
                 'One seed: differences below the noise of seeds say nothing. Give --seeds 0 1 2 to '

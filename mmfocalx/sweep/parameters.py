@@ -78,6 +78,19 @@ class Parameter:
             return None
         return int(setting) if self.kind == 'int' else float(setting)
 
+    def edge(self, value: Any) -> str:
+        """Which end of the range a stored value is next to: 'low', 'high' or ''.
+
+        Next to an end is within a twentieth of the range, on its own scale. None, of a trial that
+        does not take the parameter, is next to none.
+        """
+        if self.kind == 'choice' or value is None:
+            return ''
+        scale = math.log if self.kind == 'log' else float
+        low, high = scale(self.low), scale(self.high)
+        place = (scale(value) - low) / (high - low)
+        return 'low' if place <= 0.05 else 'high' if place >= 0.95 else ''
+
     def grid(self) -> list[Any]:
         """All stored values.
 

@@ -111,10 +111,9 @@ def test_a_log_names_each_run_when_it_begins(
     compare(tools, tmp_path / 'out', config, '--seeds', 0)
     capsys.readouterr()
     compare(tools, tmp_path / 'out', config, other, '--seeds', 0)
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(('begun', 'done', 'was'))]
-    assert [line.split(':')[0].split(' (')[0] for line in lines] == [
-        'was there a seed 0', 'begun     b seed 0', 'done      b seed 0'
-    ]  # fmt: skip
+    lines = [line.split(':')[0].split(' (')[0] for line in capsys.readouterr().out.splitlines()]
+    said = [line for line in lines if line.startswith(('begun', 'done', 'was there'))]
+    assert said == ['was there a seed 0', 'begun     b seed 0', 'done      b seed 0']
 
 
 @pytest.mark.parametrize('change', ['delete', 'empty', 'edit'])

@@ -20,6 +20,7 @@ from mmfocalx.plotting import STYLE, log_scale
         ((20_000, 24.06e6), {'100000', '1 million', '10 million'}),
         ((0.04, 20), {'0.1', '1', '10'}),
         ((5, 20), {'5', '10', '20'}),
+        ((10, 300), {'10', '20', '50', '100', '200'}),
     ],
 )
 def test_a_log_scale_has_decimal_numbers(

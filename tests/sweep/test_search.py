@@ -67,6 +67,25 @@ def test_a_logarithmic_scale() -> None:
 
 
 @pytest.mark.parametrize(
+    ('text', 'value', 'edge'),
+    [
+        ('a=float:0:4', 3.81, 'high'),
+        ('a=float:0:4', 3.79, ''),
+        ('a=float:0:4', 0.0, 'low'),
+        ('a=log:1e-4:1e-2', 1.1e-4, 'low'),
+        ('a=log:1e-4:1e-2', 6e-4, ''),  # a twentieth of the numbers, but a third of the scale
+        ('a=log:1e-4:1e-2', 9e-3, 'high'),
+        ('a=int:1:3', 3, 'high'),
+        ('a=int:1:3', 2, ''),
+        ('a=choice:x,y', 'x', ''),
+        ('a=float:0:4', None, ''),
+    ],
+)
+def test_a_value_at_the_edge_of_its_range(text: str, value: object, edge: str) -> None:
+    assert parse(text).edge(value) == edge
+
+
+@pytest.mark.parametrize(
     ('text', 'message'),
     [
         ('gamma', 'KEY=float:LOW:HIGH'),

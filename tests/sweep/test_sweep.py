@@ -89,6 +89,18 @@ def test_every_point_of_a_grid(sweep: Sweep) -> None:
     assert 'the gain is unknown' in text_of(swept.page)
 
 
+@pytest.mark.parametrize(
+    ('values', 'edge'), [('0.15:0.35:0.1', 'high'), ('0.1:0.2:0.05', 'low'), ('0.3:0.4:0.05', '')]
+)
+def test_a_best_value_at_the_edge_of_its_range_is_said(
+    sweep: Sweep, values: str, edge: str
+) -> None:
+    swept = sweep.run('--search', f'step=float:{values}', '--sampler', 'grid', '--pruner', 'none')
+    said = [note for note in swept.numbers['notes'] if 'end of its range' in note]
+    assert len(said) == bool(edge)
+    assert all(f'best step is at the {edge} end of its range (float:{values})' in s for s in said)
+
+
 def test_hopeless_trainings_are_pruned(tmp_path: Path, data: Path) -> None:
     sweep = a_sweep(tmp_path, data, more='watched = 0.9', pause=0.3)
     values = ','.join(f'0.{digit}' for digit in '98765432')

@@ -1,0 +1,134 @@
+"""What thresholds that were chosen on other images give on these."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmfocalx.analysis.thresholds import Values
+from mmfocalx.errors import wrong
+from mmfocalx.evaluation.matching import ClassMatches
+from mmfocalx.files import read_json
+from mmfocalx.reporting.wording import listed
+
+KINDS = ('f_beta', 'lrp')
+OWN, ONE = 'all classes, each at its own', 'all classes at one'
+
+
+class Kept(NamedTuple):
+    """What keeping every detection that scores at least ``threshold`` gives.
+
+    Attributes:
+        threshold: The smallest score that is kept; NaN for classes with one each.
+        kept: Number of detections that are kept.
+        right: Number of those that are right.
+        objects: Number of objects.
+    """
+
+    threshold: float
+    kept: int
+    right: int
+    objects: int
+
+    @property
+    def precision(self) -> float:
+        """The share of the kept detections that are right; NaN where none is kept."""
+        return self.right / self.kept if self.kept else math.nan
+
+    @property
+    def recall(self) -> float:
+        """The share of the objects that are found; NaN where there is none."""
+        return self.right / self.objects if self.objects else math.nan
+
+    def as_json(self) -> dict[str, float | int | None]:
+        """Its numbers, None for NaN."""
+        numbers = {**self._asdict(), 'precision': self.precision, 'recall': self.recall}
+        return {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+
+
+Rows = dict[str, dict[str, Kept | None]]
+"""By class, and by :data:`KINDS`; None where no threshold was found for the class."""
+
+
+def kept_at(threshold: float, scores: Values, ious: Values, num_truths: int) -> Kept:
+    """What a threshold keeps.
+
+    Args:
+        threshold: The smallest score that is kept.
+        scores: (D,) scores.
+        ious: (D,) IoU with the matched object, 0 for a false positive.
+        num_truths: Objects.
+    """
+    keep: NDArray[np.bool_] = scores >= threshold
+    return Kept(threshold, int(keep.sum()), int((ious[keep] > 0).sum()), num_truths)
+
+
+def judged(file: Path, matches: Mapping[str, ClassMatches], iou_threshold: float) -> Rows:
+    """What the thresholds of a file give on other images.
+
+    Args:
+        file: A ``thresholds.json``.
+        matches: The detections of each class name on these images.
+        iou_threshold: IoU that a match needs.
+
+    Returns:
+        A row for each class, one for all of them at these thresholds, and one for all at the one
+        threshold for all classes.
+
+    Raises:
+        ValueError: If the file is missing, is not what it should be, is of other classes, or was
+            made with another IoU threshold.
+    """
+    content = _read(file)
+    if content['iou_threshold'] != iou_threshold:
+        hint = f'{file} was made with --iou {content["iou_threshold"]}.'
+        wrong('--iou', 'the one that the thresholds were found at', iou_threshold, hint=hint)
+    if lacking := [name for name in matches if name not in content['classes']]:
+        raise ValueError(
+            f'--thresholds {file} has no class {listed(lacking)}: is it of other data?'
+        )
+    rows: Rows = {
+        name: {
+            kind: kept_at(point['threshold'], *one.at(0), one.num_truths)
+            if (point := content['classes'][name][kind])
+            else None
+            for kind in KINDS
+        }
+        for name, one in matches.items()
+    }
+    objects = sum(one.num_truths for one in matches.values())
+    own: dict[str, Kept | None] = {}
+    one: dict[str, Kept | None] = {}
+    for kind in KINDS:
+        own[kind] = _together((row[kind] for row in rows.values()), objects)
+        point = content['all_classes'][kind]
+        at = point['threshold'] if point else math.nan
+        parts = [kept_at(at, *found.at(0), found.num_truths) for found in matches.values()]
+        one[kind] = _together(parts, objects)._replace(threshold=at) if point else None
+    return {**rows, OWN: own, ONE: one}
+
+
+def _together(rows: Iterable[Kept | None], objects: int) -> Kept:
+    some = [row for row in rows if row]
+    return Kept(math.nan, sum(row.kept for row in some), sum(row.right for row in some), objects)
+
+
+def _read(file: Path) -> Any:
+    content = read_json(file)
+    if content is None:
+        raise ValueError(f'--thresholds: no file {file}')
+    try:
+        points = [*content['classes'].values(), content['all_classes']]
+        for point in points:
+            for kind in KINDS:
+                if point[kind] is not None:
+                    float(point[kind]['threshold'])
+        float(content['iou_threshold'])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'--thresholds {file} is no thresholds.json of this tool') from error
+    return content

@@ -1,0 +1,121 @@
+"""Thresholds chosen on one split and judged on another, against counting by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('hotcoco')
+pytest.importorskip('matplotlib')
+
+from helpers.coco_by_hand import counts_at
+from helpers.score_quality_by_hand import scene
+from mmfocalx.analysis.given_thresholds import ONE, OWN
+from mmfocalx.analysis.operating_cli import main
+
+CATEGORIES = {'bird': 5, 'cat': 2}
+
+
+def run(folder: Path, seed: int, *options: object) -> dict:
+    """The JSON that the command line writes on a scene."""
+    folder.mkdir(exist_ok=True)
+    truth, found = scene(seed, images=25)
+    for name, content in (('detections', found), ('annotations', truth)):
+        (folder / f'{name}.json').write_text(json.dumps(content))
+    files = [str(folder / f'{name}.json') for name in ('detections', 'annotations')]
+    assert main([*files, '--out', str(folder / 'out'), *map(str, options)]) == 0
+    return json.loads((folder / 'out/thresholds.json').read_text())
+
+
+@pytest.mark.parametrize('kind', ['f_beta', 'lrp'])
+@pytest.mark.parametrize('iou', [0.5, 0.7])
+def test_counts_are_those_at_the_thresholds_of_the_other_split(
+    tmp_path: Path, kind: str, iou: float
+) -> None:
+    chosen = run(tmp_path / 'val', 0, '--iou', iou)
+    file = tmp_path / 'val/out/thresholds.json'
+    given = run(tmp_path / 'test', 1, '--iou', iou, '--thresholds', file)['at_given_thresholds']
+    truth, found = scene(1, images=25)
+    right = kept = objects = 0
+    for name, category in CATEGORIES.items():
+        threshold = chosen['classes'][name][kind]['threshold']
+        counts = counts_at(truth, found, category, iou, threshold)
+        assert given[name][kind] == {
+            'threshold': threshold,
+            'kept': counts.right + counts.wrong,
+            'right': counts.right,
+            'objects': counts.truths,
+            'precision': pytest.approx(counts.precision, abs=1e-12),
+            'recall': pytest.approx(counts.recall, abs=1e-12),
+        }
+        right, kept = right + counts.right, kept + counts.right + counts.wrong
+        objects += counts.truths
+    own = given[OWN][kind]
+    assert (own['right'], own['kept'], own['objects']) == (right, kept, objects)
+    assert own['threshold'] is None
+    at = chosen['all_classes'][kind]['threshold']
+    both = [counts_at(truth, found, category, iou, at) for category in CATEGORIES.values()]
+    assert given[ONE][kind]['right'] == sum(counts.right for counts in both)
+    assert given[ONE][kind]['kept'] == sum(counts.right + counts.wrong for counts in both)
+
+
+def test_on_the_same_split_they_give_what_they_promised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = run(tmp_path / 'val', 0)
+    assert 'given thresholds' not in capsys.readouterr().out
+    again = run(tmp_path / 'val', 0, '--thresholds', tmp_path / 'val/out/thresholds.json')
+    for name, row in again['at_given_thresholds'].items():
+        for kind, kept in row.items():
+            if name in CATEGORIES:
+                promised = chosen['classes'][name][kind]
+                assert kept['precision'] == pytest.approx(promised['precision'], abs=1e-12)
+                assert kept['recall'] == pytest.approx(promised['recall'], abs=1e-12)
+    assert 'At the given thresholds:' in capsys.readouterr().out
+    assert 'At the given thresholds' in (tmp_path / 'val/out/report.html').read_text()
+
+
+def edited(file: Path, **changes: object) -> Path:
+    """A thresholds.json with other entries."""
+    content = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_a_class_without_a_threshold_keeps_nothing(tmp_path: Path) -> None:
+    chosen = run(tmp_path / 'val', 0)
+    none = {**chosen['classes']['cat'], 'f_beta': None, 'lrp': None}
+    file = edited(tmp_path / 'val/out/thresholds.json', classes={**chosen['classes'], 'cat': none})
+    given = run(tmp_path / 'test', 1, '--thresholds', file)['at_given_thresholds']
+    assert given['cat'] == {'f_beta': None, 'lrp': None}
+    assert given[OWN]['lrp']['kept'] == given['bird']['lrp']['kept']
+    truth, _ = scene(1, images=25)
+    objects = [one for one in truth['annotations'] if not one.get('iscrowd')]
+    assert given[OWN]['lrp']['objects'] == len(objects)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'iou_threshold': 0.75}, r'--iou.*made with --iou 0\.75'),
+        ({'classes': {'dog': {'f_beta': None, 'lrp': None}}}, 'no class bird, cat and rare'),
+        ({'classes': 3}, r'no thresholds\.json of this tool'),
+        ({'all_classes': {'f_beta': 0.5, 'lrp': None}}, r'no thresholds\.json of this tool'),
+        ({'iou_threshold': None}, r'no thresholds\.json of this tool'),
+    ],
+)
+def test_thresholds_that_do_not_belong_are_refused(
+    tmp_path: Path, changes: dict, words: str
+) -> None:
+    run(tmp_path / 'val', 0)
+    file = edited(tmp_path / 'val/out/thresholds.json', **changes)
+    with pytest.raises(SystemExit, match=words):
+        run(tmp_path / 'test', 1, '--thresholds', file)
+    assert not (tmp_path / 'test/out').exists()
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r'--thresholds: no file .*none\.json'):
+        run(tmp_path / 'test', 1, '--thresholds', tmp_path / 'none.json')
