@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfocalx.analysis.thresholds import Values
-from mmfocalx.errors import wrong
+from mmfocalx.errors import check_number, wrong
 from mmfocalx.evaluation.matching import ClassMatches
 from mmfocalx.files import read_json
 from mmfocalx.reporting.wording import listed
@@ -106,10 +106,11 @@ def judged(file: Path, matches: Mapping[str, ClassMatches], iou_threshold: float
     one: dict[str, Kept | None] = {}
     for kind in KINDS:
         own[kind] = _together((row[kind] for row in rows.values()), objects)
-        point = content['all_classes'][kind]
-        at = point['threshold'] if point else math.nan
-        parts = [kept_at(at, *found.at(0), found.num_truths) for found in matches.values()]
-        one[kind] = _together(parts, objects)._replace(threshold=at) if point else None
+        one[kind] = None
+        if point := content['all_classes'][kind]:
+            at = point['threshold']
+            parts = [kept_at(at, *found.at(0), found.num_truths) for found in matches.values()]
+            one[kind] = _together(parts, objects)._replace(threshold=at)
     return {**rows, OWN: own, ONE: one}
 
 
@@ -127,8 +128,10 @@ def _read(file: Path) -> Any:
         for point in points:
             for kind in KINDS:
                 if point[kind] is not None:
-                    float(point[kind]['threshold'])
-        float(content['iou_threshold'])
+                    check_number('threshold', point[kind]['threshold'], low=0, high=1)
+        check_number('iou_threshold', content['iou_threshold'], above=0, below=1)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'--thresholds {file} is no thresholds.json of this tool') from error
+        raise ValueError(
+            f'--thresholds {file} is no thresholds.json of this tool ({error})'
+        ) from error
     return content

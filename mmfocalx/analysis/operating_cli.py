@@ -70,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: For what the user has to put right, with the reason.
     """
     args = parse_args(arguments)
+    written = args.out / 'thresholds.json'
+    if args.thresholds and args.thresholds.resolve() == written.resolve():
+        raise SystemExit(f'--out {args.out} would overwrite --thresholds: give another folder')
     words = [*(arguments if arguments is not None else sys.argv[1:])]
     command = shlex.join(['python', 'tools/analysis/operating_point.py', *map(str, words)])
     try:

@@ -37,9 +37,10 @@ def carry_out(plan: Sequence[Run], report: Report, tools: Path, jobs: int) -> No
     begun: set[Run] = set()
 
     def show(active: dict[Run, float]) -> None:
-        if bar.disable:
-            for run in active.keys() - begun:
-                print(f'begun     {run.label} (log: {run.work_dir})')
+        if not sys.stdout.isatty():
+            for run in active:
+                if run not in begun:
+                    print(f'begun     {run.label} (log: {run.work_dir / "train.log"})')
             begun.update(active)
         bar.n = ended + sum(active.values())
         running = ', '.join(f'{run.label} {share:.0%}' for run, share in active.items())

@@ -218,7 +218,7 @@ class _State:
 
     @classmethod
     def of(cls, run: Run) -> _State:
-        stored = read_json(run.work_dir / 'state.json') if run.kept else None
+        stored = read_json(run.work_dir / 'state.json')
         if stored is None:
             return cls(run.identity, versions(), watched_identity(run.settings))
         state = cls(**stored)

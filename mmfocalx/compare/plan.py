@@ -200,6 +200,8 @@ def _missing(what: str, path: str) -> str:
 def settle_changed_runs(runs: Sequence[Run], rerun_changed: bool) -> None:
     """Stop before anything is trained if a run is not what it was started with.
 
+    A run that failed and left nothing but logs is set aside without being asked for.
+
     Args:
         runs: The runs.
         rerun_changed: Set the old ones aside instead.
@@ -213,10 +215,10 @@ def settle_changed_runs(runs: Sequence[Run], rerun_changed: bool) -> None:
             run.check_unchanged()
         except ChangedRunError as error:
             changed[run] = str(error)
-    if changed and not rerun_changed:
+    precious = [reason for run, reason in changed.items() if not run.left_nothing]
+    if precious and not rerun_changed:
         raise SystemExit(
-            '\n'.join(changed.values())
-            + '\nGive another --out, or --rerun-changed to train these again.'
+            '\n'.join(precious) + '\nGive another --out, or --rerun-changed to train these again.'
         )
     for run in changed:
         try:

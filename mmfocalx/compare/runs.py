@@ -79,9 +79,12 @@ class Run:
         return False
 
     @property
-    def kept(self) -> bool:
-        """Whether the directory holds something of a training that another would replace."""
-        return self.trained or was_started(self.work_dir) or self.result_file.is_file()
+    def left_nothing(self) -> bool:
+        """Whether the directory holds logs only: no checkpoint of any name, and no result."""
+        found = self.trained or was_started(self.work_dir)
+        return not found and not any(
+            next(self.work_dir.rglob(pattern), None) for pattern in ('*.pth', 'result.json')
+        )
 
     def finished(self) -> dict[str, Any] | None:
         """The stored result; None if there is none, or it is damaged or of other annotations."""
@@ -99,18 +102,16 @@ class Run:
     def check_unchanged(self) -> None:
         """Compare config and data with those that the directory was started with.
 
-        A training that failed before its first checkpoint starts afresh with what there is now.
-
         Raises:
             ChangedRunError: If they differ, or it cannot be known.
         """
         now = self.identity
-        if not self.kept:
-            return
         try:
             state = read_json(self.work_dir / 'state.json')
         except ValueError as error:
             raise ChangedRunError(str(error)) from error
+        if state is None and not was_started(self.work_dir):
+            return
         before = state.get('identity') if isinstance(state, dict) else None
         if not isinstance(before, dict):
             raise ChangedRunError(

@@ -111,7 +111,7 @@ class Findings:
                 'and on the test split.'
             )
             notes += [
-                f'The best {p.name} is at the {edge} end of its range ({p}): a wider range may '
+                f'The best {p.name} is near the {edge} end of its range ({p}): a wider range may '
                 'hold a better one.'
                 for p in self.plan.space.parameters
                 if (edge := p.edge(self.best.last.params.get(p.name)))

@@ -81,15 +81,24 @@ class Parameter:
     def edge(self, value: Any) -> str:
         """Which end of the range a stored value is next to: 'low', 'high' or ''.
 
-        Next to an end is within a twentieth of the range, on its own scale. None, of a trial that
+        Next to an end is within a twentieth of the range, on its own scale; in steps it is the
+        first and the last value. None, of a trial that
         does not take the parameter, is next to none.
         """
         if self.kind == 'choice' or value is None:
             return ''
         scale = math.log if self.kind == 'log' else float
-        low, high = scale(self.low), scale(self.high)
-        place = (scale(value) - low) / (high - low)
-        return 'low' if place <= 0.05 else 'high' if place >= 0.95 else ''
+        low, high = scale(self.low), scale(self._last)
+        margin = 0.0 if self.step else 0.05 * (high - low)
+        place = scale(value)
+        if place <= low + margin + 1e-12:
+            return 'low'
+        return 'high' if place >= high - margin - 1e-12 else ''
+
+    @property
+    def _last(self) -> Any:
+        """The largest value that can be drawn."""
+        return self.high if self.step is None else self.grid()[-1]
 
     def grid(self) -> list[Any]:
         """All stored values.

@@ -66,15 +66,18 @@ def test_on_the_same_split_they_give_what_they_promised(
 ) -> None:
     chosen = run(tmp_path / 'val', 0)
     assert 'given thresholds' not in capsys.readouterr().out
-    again = run(tmp_path / 'val', 0, '--thresholds', tmp_path / 'val/out/thresholds.json')
-    for name, row in again['at_given_thresholds'].items():
-        for kind, kept in row.items():
-            if name in CATEGORIES:
-                promised = chosen['classes'][name][kind]
-                assert kept['precision'] == pytest.approx(promised['precision'], abs=1e-12)
-                assert kept['recall'] == pytest.approx(promised['recall'], abs=1e-12)
+    file = tmp_path / 'val/out/thresholds.json'
+    again = run(tmp_path / 'again', 0, '--thresholds', file)['at_given_thresholds']
+    for name in CATEGORIES:
+        for kind, kept in again[name].items():
+            promised = chosen['classes'][name][kind]
+            assert kept['precision'] == pytest.approx(promised['precision'], abs=1e-12)
+            assert kept['recall'] == pytest.approx(promised['recall'], abs=1e-12)
+    with pytest.raises(SystemExit, match='would overwrite --thresholds'):
+        run(tmp_path / 'val', 0, '--thresholds', file)
+    assert json.loads(file.read_text()) == chosen
     assert 'At the given thresholds:' in capsys.readouterr().out
-    assert 'At the given thresholds' in (tmp_path / 'val/out/report.html').read_text()
+    assert 'At the given thresholds' in (tmp_path / 'again/out/report.html').read_text()
 
 
 def edited(file: Path, **changes: object) -> Path:
@@ -103,6 +106,11 @@ def test_a_class_without_a_threshold_keeps_nothing(tmp_path: Path) -> None:
         ({'classes': {'dog': {'f_beta': None, 'lrp': None}}}, 'no class bird, cat and rare'),
         ({'classes': 3}, r'no thresholds\.json of this tool'),
         ({'all_classes': {'f_beta': 0.5, 'lrp': None}}, r'no thresholds\.json of this tool'),
+        (
+            {'all_classes': {'f_beta': {'threshold': '0.5'}, 'lrp': None}},
+            r'no thresholds\.json of this tool',
+        ),
+        ({'iou_threshold': '0.5'}, r'no thresholds\.json of this tool'),
         ({'iou_threshold': None}, r'no thresholds\.json of this tool'),
     ],
 )

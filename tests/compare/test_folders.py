@@ -84,7 +84,7 @@ def test_checkpoints_of_unknown_origin_are_not_resumed(
 
 
 @pytest.mark.parametrize('mood', ['broken', 'killed', 'broken at seed 0'])
-def test_a_failure_before_the_first_checkpoint_is_mended_in_place(
+def test_a_run_that_left_nothing_is_set_aside_and_started_afresh(
     tmp_path: Path, data: Path, tools: Path, mood: str
 ) -> None:
     config = stub_tools.write_config(tmp_path / 'a.py', data, mood=mood)
@@ -93,15 +93,31 @@ def test_a_failure_before_the_first_checkpoint_is_mended_in_place(
     mended = compare(tools, tmp_path / 'out', config, '--seeds', 0)
     fresh = compare(tools, tmp_path / 'fresh', config, '--seeds', 0)
     assert mended.code == 0
-    (run,), (expected,) = mended.results['runs'], fresh.results['runs']
-    assert run['ap'] == expected['ap']
-    state = json.loads((tmp_path / 'out/runs/a/seed0/state.json').read_text())
-    assert state['identity'] == json.loads(
-        (tmp_path / 'fresh/runs/a/seed0/state.json').read_text()
-    )['identity']  # fmt: skip
+    assert mended.results['runs'][0]['ap'] == fresh.results['runs'][0]['ap']
+    folder = tmp_path / 'out/runs/a/seed0'
+    for attempt in (folder, folder.with_name('seed0.old1')):  # each with its own logs
+        assert len((attempt / 'starts.txt').read_text().splitlines()) == 1
     stub_tools.write_config(config, data, step=0.2)  # now there is something to lose
     with pytest.raises(SystemExit, match='is not what'):
         compare(tools, tmp_path / 'out', config, '--seeds', 0)
+
+
+@pytest.mark.parametrize(
+    'file', ['best_coco_bbox_mAP_epoch_9.pth', 'non_finite/iter_7.pth', 'test/result.json']
+)
+def test_a_failed_run_that_left_something_is_not_touched(
+    tmp_path: Path, data: Path, tools: Path, file: str
+) -> None:
+    config = stub_tools.write_config(tmp_path / 'a.py', data, mood='broken')
+    compare(tools, tmp_path / 'out', config, '--seeds', 0)
+    left = tmp_path / 'out/runs/a/seed0' / file
+    left.parent.mkdir(exist_ok=True)
+    left.write_text('{}')
+    stub_tools.write_config(config, data)
+    with pytest.raises(SystemExit, match='is not what'):
+        compare(tools, tmp_path / 'out', config, '--seeds', 0)
+    assert left.exists()
+    assert compare(tools, tmp_path / 'out', config, '--seeds', 0, '--rerun-changed').code == 0
 
 
 def test_a_log_names_each_run_when_it_begins(

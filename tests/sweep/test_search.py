@@ -76,6 +76,9 @@ def test_a_logarithmic_scale() -> None:
         ('a=log:1e-4:1e-2', 6e-4, ''),  # a twentieth of the numbers, but a third of the scale
         ('a=log:1e-4:1e-2', 9e-3, 'high'),
         ('a=int:1:3', 3, 'high'),
+        ('a=int:1:10:4', 9, 'high'),
+        ('a=float:0:0.5:0.2', 0.4, 'high'),
+        ('a=float:0:0.5:0.2', 0.2, ''),
         ('a=int:1:3', 2, ''),
         ('a=choice:x,y', 'x', ''),
         ('a=float:0:4', None, ''),

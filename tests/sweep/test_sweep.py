@@ -98,7 +98,7 @@ def test_a_best_value_at_the_edge_of_its_range_is_said(
     swept = sweep.run('--search', f'step=float:{values}', '--sampler', 'grid', '--pruner', 'none')
     said = [note for note in swept.numbers['notes'] if 'end of its range' in note]
     assert len(said) == bool(edge)
-    assert all(f'best step is at the {edge} end of its range (float:{values})' in s for s in said)
+    assert all(f'best step is near the {edge} end of its range (float:{values})' in s for s in said)
 
 
 def test_hopeless_trainings_are_pruned(tmp_path: Path, data: Path) -> None:
