@@ -81,8 +81,9 @@ def judged(file: Path, matches: Mapping[str, ClassMatches], iou_threshold: float
         threshold for all classes.
 
     Raises:
-        ValueError: If the file is missing, is not what it should be, is of other classes, or was
-            made with another IoU threshold.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not what it should be, is of other classes, or was made with another
+            IoU threshold.
     """
     content = _read(file)
     if content['iou_threshold'] != iou_threshold:
@@ -102,16 +103,16 @@ def judged(file: Path, matches: Mapping[str, ClassMatches], iou_threshold: float
         for name, one in matches.items()
     }
     objects = sum(one.num_truths for one in matches.values())
-    own: dict[str, Kept | None] = {}
-    one: dict[str, Kept | None] = {}
+    at_own: dict[str, Kept | None] = {}
+    at_one: dict[str, Kept | None] = {}
     for kind in KINDS:
-        own[kind] = _together((row[kind] for row in rows.values()), objects)
-        one[kind] = None
+        at_own[kind] = _together((row[kind] for row in rows.values()), objects)
+        at_one[kind] = None
         if point := content['all_classes'][kind]:
             at = point['threshold']
-            parts = [kept_at(at, *found.at(0), found.num_truths) for found in matches.values()]
-            one[kind] = _together(parts, objects)._replace(threshold=at)
-    return {**rows, OWN: own, ONE: one}
+            parts = [kept_at(at, *one.at(0), one.num_truths) for one in matches.values()]
+            at_one[kind] = _together(parts, objects)._replace(threshold=at)
+    return {**rows, OWN: at_own, ONE: at_one}
 
 
 def _together(rows: Iterable[Kept | None], objects: int) -> Kept:
@@ -122,7 +123,7 @@ def _together(rows: Iterable[Kept | None], objects: int) -> Kept:
 def _read(file: Path) -> Any:
     content = read_json(file)
     if content is None:
-        raise ValueError(f'--thresholds: no file {file}')
+        raise FileNotFoundError(f'--thresholds: no file {file}')
     try:
         points = [*content['classes'].values(), content['all_classes']]
         for point in points:

@@ -23,6 +23,7 @@ DESCRIPTION = """From which score on to keep the detections of a file, and what 
 Writes thresholds.json, calibrator.json and report.html to --out. The exit code is 1 if a part of
 the report is missing.
 """
+THRESHOLDS = 'thresholds.json'
 GIVEN_HEAD = ('class', 'F-beta threshold', 'precision', 'recall', 'LRP threshold', 'precision',
               'recall')  # fmt: skip
 
@@ -70,8 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: For what the user has to put right, with the reason.
     """
     args = parse_args(arguments)
-    written = args.out / 'thresholds.json'
-    if args.thresholds and args.thresholds.resolve() == written.resolve():
+    if args.thresholds and args.thresholds.resolve() == (args.out / THRESHOLDS).resolve():
         raise SystemExit(f'--out {args.out} would overwrite --thresholds: give another folder')
     words = [*(arguments if arguments is not None else sys.argv[1:])]
     command = shlex.join(['python', 'tools/analysis/operating_point.py', *map(str, words)])
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def write(found: Study, out: Path, command: str) -> bool:
     """Write thresholds, calibrator and page; whether every part of the page is there."""
-    write_json(out / 'thresholds.json', found.as_json())
+    write_json(out / THRESHOLDS, found.as_json())
     if found.calibration:
         found.calibration.calibrator.save(out / 'calibrator.json')
     gaps = Gaps()

@@ -88,7 +88,8 @@ class Study:
         classes: The operating points of each class.
         overall: Those of one threshold for all classes.
         calibration: None where there is nothing to fit or to judge on.
-        given: What thresholds that were chosen on other images give; empty without any.
+        thresholds: ``thresholds.json`` of other images, to be judged on these; None without one.
+        given: What those thresholds give.
         notes: What a reader has to know, in sentences.
     """
 
@@ -100,6 +101,7 @@ class Study:
     classes: list[ClassPoints]
     overall: ClassPoints
     calibration: Calibration | None
+    thresholds: Path | None = None
     given: Rows = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -117,7 +119,7 @@ class Study:
                 'before': {key: _finite(self.calibration.before[key]) for key in WORTH},
                 'after': {key: _finite(self.calibration.after[key]) for key in WORTH},
             },
-            **({'at_given_thresholds': {
+            **({'given_thresholds': str(self.thresholds), 'at_given_thresholds': {
                 name: {kind: kept and kept.as_json() for kind, kept in row.items()}
                 for name, row in self.given.items()
             }} if self.given else {}),
@@ -200,7 +202,7 @@ def study(
         notes += _notes_on_calibration(matches, chosen)
     return Study(
         detections, annotations, settings, found, matches, classes,
-        _overall(list(matches.values()), settings), calibration,
+        _overall(list(matches.values()), settings), calibration, thresholds,
         judged(thresholds, matches, settings.iou_threshold) if thresholds else {}, notes,
     )  # fmt: skip
 

@@ -82,8 +82,8 @@ class Parameter:
         """Which end of the range a stored value is next to: 'low', 'high' or ''.
 
         Next to an end is within a twentieth of the range, on its own scale; in steps it is the
-        first and the last value. None, of a trial that
-        does not take the parameter, is next to none.
+        first and the last value. None, of a trial that does not take the parameter, is next to
+        none.
         """
         if self.kind == 'choice' or value is None:
             return ''

@@ -67,9 +67,10 @@ def test_on_the_same_split_they_give_what_they_promised(
     chosen = run(tmp_path / 'val', 0)
     assert 'given thresholds' not in capsys.readouterr().out
     file = tmp_path / 'val/out/thresholds.json'
-    again = run(tmp_path / 'again', 0, '--thresholds', file)['at_given_thresholds']
+    again = run(tmp_path / 'again', 0, '--thresholds', file)
+    assert again['given_thresholds'] == str(file)
     for name in CATEGORIES:
-        for kind, kept in again[name].items():
+        for kind, kept in again['at_given_thresholds'][name].items():
             promised = chosen['classes'][name][kind]
             assert kept['precision'] == pytest.approx(promised['precision'], abs=1e-12)
             assert kept['recall'] == pytest.approx(promised['recall'], abs=1e-12)
@@ -77,7 +78,8 @@ def test_on_the_same_split_they_give_what_they_promised(
         run(tmp_path / 'val', 0, '--thresholds', file)
     assert json.loads(file.read_text()) == chosen
     assert 'At the given thresholds:' in capsys.readouterr().out
-    assert 'At the given thresholds' in (tmp_path / 'again/out/report.html').read_text()
+    page = (tmp_path / 'again/out/report.html').read_text()
+    assert f'What the thresholds of <code>{file}</code>' in page
 
 
 def edited(file: Path, **changes: object) -> Path:
