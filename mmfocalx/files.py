@@ -65,9 +65,10 @@ def exclusive_folder(path: Path) -> Iterator[Path]:
     what a killed process left in it. It is removed in the end, unless it was moved.
     """
     while True:
-        path.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # `exist_ok` fails if it is moved meanwhile
+            path.mkdir()
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:  # moved or removed meanwhile
             continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
