@@ -95,7 +95,8 @@ def log_scale(axes: Axes, along: str = 'y') -> None:
     )
     fitting = 5 * math.log10(high / low) <= axis.get_tick_space()  # three a decade, with air
     steps = (1.0, 2.0, 5.0) if fitting else (1.0,)
-    axis.set_major_locator(LogLocator(subs=steps))
+    decades = max(3, 2 * axis.get_tick_space() // 3)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=decades))
     axis.set_major_formatter(FuncFormatter(_decimal))
     axis.set_minor_formatter(NullFormatter())
 

@@ -125,7 +125,6 @@ def html_page(found: Study, command: str, gaps: Gaps) -> str:
         calibrator_example=next(iter(calibration.calibrator.classes)) if calibration else '',
         worth=WORTH,
         given_head=GIVEN_HEAD,
-        given_rows=given_rows(found),
         charts_of=charts_of,
         command=command,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,13 @@ def test_on_the_same_split_they_give_what_they_promised(
     assert 'At the given thresholds:' in capsys.readouterr().out
     page = (tmp_path / 'again/out/report.html').read_text()
     assert f'What the thresholds of <code>{file}</code>' in page
+    bird = chosen['classes']['bird']['lrp']
+    cells = [
+        f'<b>{bird["threshold"]:.3f}</b>',
+        *(f'{100 * bird[k]:.1f}' for k in ('precision', 'recall')),
+    ]
+    shown = re.search(r'At the given thresholds.*?<th>bird</th>(.*?)</tr>', page, re.DOTALL)
+    assert re.findall('<td>(.*?)</td>', shown[1])[3:] == cells
 
 
 def edited(file: Path, **changes: object) -> Path:
