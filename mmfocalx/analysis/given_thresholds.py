@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,31 +68,55 @@ def kept_at(threshold: float, scores: Values, ious: Values, num_truths: int) -> 
     return Kept(threshold, int(keep.sum()), int((ious[keep] > 0).sum()), num_truths)
 
 
-def judged(file: Path, matches: Mapping[str, ClassMatches], iou_threshold: float) -> Rows:
+def read(file: Path, class_names: Collection[str], made_with: Mapping[str, float]) -> Any:
+    """The content of a ``thresholds.json``.
+
+    Args:
+        file: It.
+        class_names: Of the images that the thresholds are to be judged on.
+        made_with: By option, what must be equal for both kinds of images.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not what it should be, is of other classes, or was made otherwise.
+    """
+    content = read_json(file)
+    if content is None:
+        raise FileNotFoundError(f'--thresholds: no file {file}')
+    try:
+        points = [*content['classes'].values(), content['all_classes']]
+        for point in points:
+            for kind in KINDS:
+                if point[kind] is not None:
+                    check_number('threshold', point[kind]['threshold'], low=0, high=1)
+        before = {key: check_number(key, content[key]) for key in made_with}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'--thresholds {file} is no thresholds.json of this tool ({error})'
+        ) from error
+    for key, value in made_with.items():
+        if before[key] != value:
+            hint = f'{file} was made with {before[key]}.'
+            wrong(key, 'as it was when the thresholds were found', value, hint=hint)
+    if lacking := [name for name in class_names if name not in content['classes']]:
+        held = listed([*content['classes']]) or 'none at all'
+        raise ValueError(
+            f'--thresholds {file} has no class {listed(lacking)}, but {held}: is it of other data?'
+        )
+    return content
+
+
+def judged(content: Any, matches: Mapping[str, ClassMatches]) -> Rows:
     """What the thresholds of a file give on other images.
 
     Args:
-        file: A ``thresholds.json``.
+        content: As :func:`read` gives it.
         matches: The detections of each class name on these images.
-        iou_threshold: IoU that a match needs.
 
     Returns:
         A row for each class, one for all of them at these thresholds, and one for all at the one
         threshold for all classes.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not what it should be, is of other classes, or was made with another
-            IoU threshold.
     """
-    content = _read(file)
-    if content['iou_threshold'] != iou_threshold:
-        hint = f'{file} was made with --iou {content["iou_threshold"]}.'
-        wrong('--iou', 'the one that the thresholds were found at', iou_threshold, hint=hint)
-    if lacking := [name for name in matches if name not in content['classes']]:
-        raise ValueError(
-            f'--thresholds {file} has no class {listed(lacking)}: is it of other data?'
-        )
     rows: Rows = {
         name: {
             kind: kept_at(point['threshold'], *one.at(0), one.num_truths)
@@ -118,21 +142,3 @@ def judged(file: Path, matches: Mapping[str, ClassMatches], iou_threshold: float
 def _together(rows: Iterable[Kept | None], objects: int) -> Kept:
     some = [row for row in rows if row]
     return Kept(math.nan, sum(row.kept for row in some), sum(row.right for row in some), objects)
-
-
-def _read(file: Path) -> Any:
-    content = read_json(file)
-    if content is None:
-        raise FileNotFoundError(f'--thresholds: no file {file}')
-    try:
-        points = [*content['classes'].values(), content['all_classes']]
-        for point in points:
-            for kind in KINDS:
-                if point[kind] is not None:
-                    check_number('threshold', point[kind]['threshold'], low=0, high=1)
-        check_number('iou_threshold', content['iou_threshold'], above=0, below=1)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f'--thresholds {file} is no thresholds.json of this tool ({error})'
-        ) from error
-    return content

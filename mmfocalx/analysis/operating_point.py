@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmfocalx.analysis.calibration import FEW, TARGETS, Calibration, calibrate, first_half
-from mmfocalx.analysis.given_thresholds import Rows, judged
+from mmfocalx.analysis.given_thresholds import Rows, judged, read
 from mmfocalx.analysis.thresholds import OperatingPoint, best_f_beta, best_lrp
 from mmfocalx.errors import check_choice, check_integer, check_number
 from mmfocalx.evaluation.annotations import contents, ground_truth
@@ -50,6 +50,10 @@ class Settings:
         check_choice('target', self.target, TARGETS)
         check_integer('seed', self.seed)
         check_integer('max_detections', self.max_detections, low=1)
+
+    def of_thresholds(self) -> dict[str, float]:
+        """Those that change thresholds."""
+        return {key: getattr(self, key) for key in ('iou_threshold', 'beta', 'max_detections')}
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,7 @@ def study(
     found = read_detections(detections, truth)
     rows = truth.rows(found)
     class_ids = dict(zip(truth.class_names, truth.category_index, strict=True))
+    given = thresholds and read(thresholds, class_ids, settings.of_thresholds())
     by_index = match(
         truth.coco,
         rows,
@@ -203,7 +208,7 @@ def study(
     return Study(
         detections, annotations, settings, found, matches, classes,
         _overall(list(matches.values()), settings), calibration, thresholds,
-        judged(thresholds, matches, settings.iou_threshold) if thresholds else {}, notes,
+        judged(given, matches) if given else {}, notes,
     )  # fmt: skip
 
 

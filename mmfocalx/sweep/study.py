@@ -99,12 +99,17 @@ def claim(out: Path, study: optuna.Study) -> None:
     """Let a folder hold trials of one study only.
 
     Raises:
-        OtherStudyError: If it holds those of another.
+        OtherStudyError: If it holds those of another, or does not say whose.
     """
     mine = {'study': study.study_name, 'identity': study.user_attrs[IDENTITY]}
     file = out / 'study.json'
     before = read_json(file)
     if before is None:
+        if any(out.glob('trials/*')):
+            raise OtherStudyError(
+                f'--out {out} holds trials, but no study.json that says of which study. Give another '
+                '--out, or remove them'
+            )
         write_json(file, mine)
     elif before != mine:
         raise OtherStudyError(

@@ -112,8 +112,15 @@ def test_a_class_without_a_threshold_keeps_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        ({'iou_threshold': 0.75}, r'--iou.*made with --iou 0\.75'),
-        ({'classes': {'dog': {'f_beta': None, 'lrp': None}}}, 'no class bird, cat and rare'),
+        ({'iou_threshold': 0.75}, r'`iou_threshold` .*got 0\.5.* was made with 0\.75'),
+        ({'beta': 2}, r'`beta` to be as .*got 1\.0.* was made with 2'),
+        ({'max_detections': 300}, r'`max_detections` .*got 100.* was made with 300'),
+        ({'beta': None}, r'no thresholds\.json of this tool \(.*`beta`'),
+        (
+            {'classes': {'dog': {'f_beta': None, 'lrp': None}}},
+            'no class bird, cat and rare, but dog: is it of other data',
+        ),
+        ({'classes': {}}, 'no class bird, cat and rare, but none at all'),
         ({'classes': 3}, r'no thresholds\.json of this tool'),
         ({'all_classes': {'f_beta': 0.5, 'lrp': None}}, r'no thresholds\.json of this tool'),
         (

@@ -75,6 +75,18 @@ def test_a_folder_holds_one_study(tmp_path: Path, sweep: Sweep) -> None:
             sweep.run(*STEP, *words)
 
 
+def test_trials_of_a_study_that_was_deleted_are_left_alone(sweep: Sweep) -> None:
+    sweep.run(*STEP, '--trials', 1)
+    before = {file: file.read_bytes() for file in (sweep.out / 'trials').rglob('*.*')}
+    assert before
+    Path(sweep.storage).unlink()
+    for _ in range(2):
+        (sweep.out / 'study.json').unlink(missing_ok=True)
+        with pytest.raises(SystemExit, match=r'holds trials, but no study\.json'):
+            sweep.run(*STEP, '--trials', 1)
+    assert {file: file.read_bytes() for file in (sweep.out / 'trials').rglob('*.*')} == before
+
+
 def test_a_study_of_optunas_own_is_left_alone(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
