@@ -107,8 +107,8 @@ def claim(out: Path, study: optuna.Study) -> None:
     if before is None:
         if any(out.glob('trials/*')):
             raise OtherStudyError(
-                f'--out {out} holds trials, but no study.json that says of which study. Give another '
-                '--out, or remove them'
+                f'--out {out} holds trials, but no study.json that says of which study. Give '
+                'another --out, or remove them'
             )
         write_json(file, mine)
     elif before != mine:
