@@ -40,11 +40,12 @@ class Ramps:
         self._last = torch.searchsorted(self._breaks, last, right=True)
 
     def bins(self, x: Tensor) -> Tensor:
-        """(N, C) int32: how many ends of ramps are no larger than each number of (N, C).
+        """(N, C) int16: how many ends of ramps are no larger than each number of (N, C).
 
-        Bin 0 is where every ramp is 0.
+        Bin 0 is where every ramp is 0. The type is int32 where the ends are too many for int16.
         """
-        bins = torch.empty(x.shape, dtype=torch.int32, device=x.device)
+        short = len(self._breaks) <= torch.iinfo(torch.int16).max
+        bins = torch.empty(x.shape, dtype=torch.int16 if short else torch.int32, device=x.device)
         search = self._search_for(x)
         for rows in pieces(x):
             bins[rows] = search(x[rows].reshape(-1)).view(-1, x.shape[1])
@@ -59,7 +60,7 @@ class Ramps:
         """
         counts, sums = self._starts.new_zeros(2, len(self._breaks) + 1)
         for rows in pieces(x):
-            values, of_piece = self._from_origin(x[rows]), bins[rows].reshape(-1)
+            values, of_piece = self._from_origin(x[rows]), bins[rows].reshape(-1).int()
             sums.index_add_(0, of_piece, values)
             counts.index_add_(0, of_piece, torch.ones_like(values))
         sums[-1] = 0  # All ramps are 1 there, and a huge number would drown the other sums.
@@ -85,7 +86,7 @@ class Ramps:
         slopes, offsets = slopes.cumsum(0), offsets.cumsum(0)
         slopes[-1] = 0  # where rounding has left a little of it
         for rows in pieces(x):
-            of_piece = bins[rows].reshape(-1)
+            of_piece = bins[rows].reshape(-1).int()
             values = self._from_origin(x[rows]).mul_(slopes.index_select(0, of_piece))
             out[rows] = values.add_(offsets.index_select(0, of_piece)).view(-1, x.shape[1])
 

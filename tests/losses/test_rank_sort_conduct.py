@@ -125,10 +125,11 @@ def test_is_faster_than_a_loop_over_the_positives() -> None:
     assert seconds(lambda: of_loss(loss, pred, (labels, quality))) < loop / 4
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('positives', [50, 2000])
-def test_memory_does_not_grow_with_the_positives(positives: int) -> None:
+def test_memory_does_not_grow_with_the_positives(positives: int, dtype: torch.dtype) -> None:
     """At most three times the logits, of which the gradient is one."""
-    pred, labels, quality = random_batch(60_000, positives, dtype=torch.float32, classes=80)
+    pred, labels, quality = random_batch(60_000, positives, dtype=dtype, classes=80)
     pred.requires_grad_()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         RankSortLossX()(pred, (labels, quality)).backward()
@@ -152,6 +153,23 @@ def test_every_way_of_looking_up_a_bin_is_exact(dtype: torch.dtype) -> None:
     x[40:80, 1] = (starts + 0.25).to(dtype)
     ramps = Ramps(starts, 0.25, torch.float32)
     ends = torch.cat([starts, starts + 0.25])
-    expected = (x.double()[..., None] >= ends).sum(-1, dtype=torch.int32)
+    expected = (x.double()[..., None] >= ends).sum(-1, dtype=torch.int16)
     assert torch.equal(ramps.bins(x), expected)
     assert torch.equal(ramps.bins(x[:30]), expected[:30])
+
+
+@pytest.mark.parametrize('ramps', [16_383, 16_384])
+def test_bins_that_are_few_or_many_for_16_bits(ramps: int) -> None:
+    """The last number is above both ends of all ramps, so in the bin of the largest index."""
+    starts = torch.arange(ramps, dtype=torch.float64)
+    x = torch.tensor([[-1.0], [0.5], [1.0], [ramps / 2], [2.0 * ramps]])
+    made = Ramps(starts, 0.25, torch.float32)
+    bins = made.bins(x)
+    ends = torch.cat([starts, starts + 0.25])
+    assert torch.equal(bins.long(), (x.double() >= ends).sum(1, keepdim=True))
+    h = ((x.double() - starts) / 0.25).clamp(0, 1)
+    assert torch.allclose(made.over_numbers(x, bins), h.sum(0), rtol=1e-12, atol=1e-12)
+    weights = starts.sin()
+    total = torch.empty(x.shape, dtype=torch.float64)
+    made.weighted_sum(weights, x, bins, out=total)
+    assert torch.allclose(total[:, 0], h @ weights, rtol=1e-9, atol=1e-9)
