@@ -100,9 +100,12 @@ def _of_machine(folder: Path, record: Record) -> str:
 
 
 def _measured_on(record: Record) -> str:
-    return '\n'.join(
-        f'Measured{" on " * bool(machine["date"])}{machine["date"]}: {describe_in_full(machine)}.'
-        for machine in record['machines']
+    dates: dict[str, list[str]] = {}
+    for machine in record['machines']:
+        dates.setdefault(describe_in_full(machine), []).append(machine['date'])
+    return '\n\n'.join(
+        f'Measured{" on " * any(days)}{" and ".join(sorted(days))}: {machine}.'
+        for machine, days in dates.items()
     )
 
 

@@ -68,21 +68,24 @@ def exclusive_folder(path: Path) -> Iterator[Path]:
         with contextlib.suppress(FileExistsError):  # `exist_ok` fails if it is moved meanwhile
             path.mkdir()
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except FileNotFoundError:  # moved or removed meanwhile
             continue
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_at(descriptor, path):
-            if not any(path.iterdir()):
-                break
-            shutil.rmtree(path)
-        os.close(descriptor)
-    try:
-        yield path
-    finally:
-        if _is_at(descriptor, path):
-            shutil.rmtree(path, ignore_errors=True)
-        os.close(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not _is_at(descriptor, path):
+                continue
+            if any(path.iterdir()):
+                shutil.rmtree(path)
+                continue
+            try:
+                yield path
+            finally:
+                if _is_at(descriptor, path):
+                    shutil.rmtree(path, ignore_errors=True)
+            return
+        finally:
+            os.close(descriptor)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

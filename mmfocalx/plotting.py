@@ -8,6 +8,7 @@ from string import ascii_letters, ascii_lowercase, ascii_uppercase
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
@@ -90,15 +91,25 @@ def wrapped(text: str, width: int) -> str:
 def log_scale(axes: Axes, along: str = 'y') -> None:
     """Make x or y logarithmic, labelled with decimal numbers, as many as there is room for."""
     axes.set(**{f'{along}scale': 'log'})
-    axis, (low, high) = (
-        (axes.xaxis, axes.get_xlim()) if along == 'x' else (axes.yaxis, axes.get_ylim())
-    )
-    fitting = 5 * math.log10(high / low) <= axis.get_tick_space()  # three a decade, with air
-    steps = (1.0, 2.0, 5.0) if fitting else (1.0,)
-    decades = max(3, 2 * axis.get_tick_space() // 3)
-    axis.set_major_locator(LogLocator(subs=steps, numticks=decades))
+    axis = axes.xaxis if along == 'x' else axes.yaxis
+    axis.set_major_locator(_Decades(axis))
     axis.set_major_formatter(FuncFormatter(_decimal))
     axis.set_minor_formatter(NullFormatter())
+
+
+class _Decades(LogLocator):
+    """Powers of ten, with 2 and 5 times them where three a decade fit; asked when drawn."""
+
+    def __init__(self, axis: Axis) -> None:
+        super().__init__()
+        self._room_of = axis
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        room = self._room_of.get_tick_space()
+        fitting = vmin > 0 and 5 * math.log10(vmax / vmin) <= room  # with air between them
+        steps = (1.0, 2.0, 5.0) if fitting else (1.0,)
+        self.set_params(subs=steps, numticks=max(3, 2 * room // 3))
+        return super().tick_values(vmin, vmax)
 
 
 def _decimal(value: float, _: object) -> str:

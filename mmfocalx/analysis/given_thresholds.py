@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfocalx.analysis.thresholds import Values
-from mmfocalx.errors import check_number, wrong
+from mmfocalx.errors import check_number
 from mmfocalx.evaluation.matching import ClassMatches
 from mmfocalx.files import read_json
 from mmfocalx.reporting.wording import listed
 
 KINDS = ('f_beta', 'lrp')
+OPTIONS = {'iou_threshold': '--iou', 'beta': '--beta', 'max_detections': '--max-detections'}
+"""Those that thresholds depend on."""
 OWN, ONE = 'all classes, each at its own', 'all classes at one'
 
 
@@ -68,13 +70,13 @@ def kept_at(threshold: float, scores: Values, ious: Values, num_truths: int) -> 
     return Kept(threshold, int(keep.sum()), int((ious[keep] > 0).sum()), num_truths)
 
 
-def read(file: Path, class_names: Collection[str], made_with: Mapping[str, float]) -> Any:
+def read(file: Path, class_names: Collection[str], settings: Mapping[str, Any]) -> Any:
     """The content of a ``thresholds.json``.
 
     Args:
         file: It.
         class_names: Of the images that the thresholds are to be judged on.
-        made_with: By option, what must be equal for both kinds of images.
+        settings: How the detections are judged; those of :data:`OPTIONS` must be the file's.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -89,21 +91,43 @@ def read(file: Path, class_names: Collection[str], made_with: Mapping[str, float
             for kind in KINDS:
                 if point[kind] is not None:
                     check_number('threshold', point[kind]['threshold'], low=0, high=1)
-        before = {key: check_number(key, content[key]) for key in made_with}
+        for key in OPTIONS:
+            check_number(key, content[key])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'--thresholds {file} is no thresholds.json of this tool ({error})'
         ) from error
-    for key, value in made_with.items():
-        if before[key] != value:
-            hint = f'{file} was made with {before[key]}.'
-            wrong(key, 'as it was when the thresholds were found', value, hint=hint)
+    for key, option in OPTIONS.items():
+        if content[key] != settings[key]:
+            raise ValueError(
+                f'--thresholds {file} was made with {option} {content[key]}: give it here, too'
+            )
     if lacking := [name for name in class_names if name not in content['classes']]:
         held = listed([*content['classes']]) or 'none at all'
         raise ValueError(
             f'--thresholds {file} has no class {listed(lacking)}, but {held}: is it of other data?'
         )
     return content
+
+
+def notes(content: Any, matches: Mapping[str, ClassMatches]) -> list[str]:
+    """What a reader of :func:`judged` has to know, in sentences."""
+    sentences = []
+    if missed := [
+        name
+        for name, one in matches.items()
+        if one.num_truths and not all(content['classes'][name][kind] for kind in KINDS)
+    ]:
+        sentences.append(
+            f'The given thresholds have none for {listed(missed)}: no such detection is kept, and '
+            'all such objects count as missed.'
+        )
+    if others := [name for name in content['classes'] if name not in matches]:
+        sentences.append(
+            f'The given threshold for all classes was chosen with {listed(others)}, too, which the '
+            'annotations do not have.'
+        )
+    return sentences
 
 
 def judged(content: Any, matches: Mapping[str, ClassMatches]) -> Rows:

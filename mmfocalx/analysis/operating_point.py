@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from mmfocalx.analysis import given_thresholds
 from mmfocalx.analysis.calibration import FEW, TARGETS, Calibration, calibrate, first_half
-from mmfocalx.analysis.given_thresholds import Rows, judged, read
+from mmfocalx.analysis.given_thresholds import Rows
 from mmfocalx.analysis.thresholds import OperatingPoint, best_f_beta, best_lrp
 from mmfocalx.errors import check_choice, check_integer, check_number
 from mmfocalx.evaluation.annotations import contents, ground_truth
@@ -50,10 +51,6 @@ class Settings:
         check_choice('target', self.target, TARGETS)
         check_integer('seed', self.seed)
         check_integer('max_detections', self.max_detections, low=1)
-
-    def of_thresholds(self) -> dict[str, float]:
-        """Those that change thresholds."""
-        return {key: getattr(self, key) for key in ('iou_threshold', 'beta', 'max_detections')}
 
 
 @dataclass(frozen=True)
@@ -165,7 +162,7 @@ def study(
     found = read_detections(detections, truth)
     rows = truth.rows(found)
     class_ids = dict(zip(truth.class_names, truth.category_index, strict=True))
-    given = thresholds and read(thresholds, class_ids, settings.of_thresholds())
+    given = thresholds and given_thresholds.read(thresholds, class_ids, asdict(settings))
     by_index = match(
         truth.coco,
         rows,
@@ -187,6 +184,8 @@ def study(
             f'{outside} of {len(found)} detections lie outside their image: they may be of another '
             'data set, or not in pixels of the original image.'
         )
+    if given:
+        notes += given_thresholds.notes(given, matches)
     calibration = None
     if len(image_ids) < 2:
         notes.append(
@@ -208,7 +207,7 @@ def study(
     return Study(
         detections, annotations, settings, found, matches, classes,
         _overall(list(matches.values()), settings), calibration, thresholds,
-        judged(given, matches) if given else {}, notes,
+        given_thresholds.judged(given, matches) if given else {}, notes,
     )  # fmt: skip
 
 

@@ -36,8 +36,9 @@ class RankSortLossX(DenseClsLoss):
 
     The gradient is that of the paper's identity update, not the derivative of the value: what is
     ranked wrongly moves by its share of the error. Both are exact for every delta. Time is
-    O(M log P + P^2) for M entries and P positives; memory is 1.8 times the logits, the gradient
-    included, and 2.5 times those in half precision, while P is below 16,384.
+    O(M log P + P^2) for M entries and P positives; torch allocates 1.8 times the logits, the
+    gradient included, and 2.5 times those in half precision, while P is below 16,384 and no weight
+    has a value for each entry.
 
     Every entry of a score above 0 is a positive, every other one a negative. Each rank of a
     distributed training ranks its own batch. The host waits once, for the number of positives.

@@ -103,12 +103,13 @@ def claim(out: Path, study: optuna.Study) -> None:
     """
     mine = {'study': study.study_name, 'identity': study.user_attrs[IDENTITY]}
     file = out / 'study.json'
+    held = any(out.glob('trials/*/'))  # asked first: another worker writes the file before trials
     before = read_json(file)
     if before is None:
-        if any(out.glob('trials/*')):
+        if held:
             raise OtherStudyError(
                 f'--out {out} holds trials, but no study.json that says of which study. Give '
-                'another --out, or remove them'
+                'another --out, or move them away'
             )
         write_json(file, mine)
     elif before != mine:

@@ -109,12 +109,28 @@ def test_a_class_without_a_threshold_keeps_nothing(tmp_path: Path) -> None:
     assert given[OWN]['lrp']['objects'] == len(objects)
 
 
+def test_what_the_given_thresholds_lack_and_have_too_much_is_noted(tmp_path: Path) -> None:
+    chosen = run(tmp_path / 'val', 0)
+    file = tmp_path / 'val/out/thresholds.json'
+    plain = run(tmp_path / 'test', 1, '--thresholds', file)
+    assert not [note for note in plain['notes'] if 'given threshold' in note]
+    none = {**chosen['classes']['cat'], 'lrp': None}
+    edited(file, classes={**chosen['classes'], 'cat': none, 'dog': none})
+    found = run(tmp_path / 'test', 1, '--thresholds', file)
+    assert [note for note in found['notes'] if 'given threshold' in note] == [
+        'The given thresholds have none for cat: no such detection is kept, and all such objects '
+        'count as missed.',
+        'The given threshold for all classes was chosen with dog, too, which the annotations do '
+        'not have.',
+    ]
+
+
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        ({'iou_threshold': 0.75}, r'`iou_threshold` .*got 0\.5.* was made with 0\.75'),
-        ({'beta': 2}, r'`beta` to be as .*got 1\.0.* was made with 2'),
-        ({'max_detections': 300}, r'`max_detections` .*got 100.* was made with 300'),
+        ({'iou_threshold': 0.75}, r'made with --iou 0\.75: give it here, too'),
+        ({'beta': 2}, r'made with --beta 2: give it here, too'),
+        ({'max_detections': 300}, r'made with --max-detections 300: give it here, too'),
         ({'beta': None}, r'no thresholds\.json of this tool \(.*`beta`'),
         (
             {'classes': {'dog': {'f_beta': None, 'lrp': None}}},

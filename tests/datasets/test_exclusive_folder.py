@@ -1,5 +1,6 @@
 """A folder that one process has at a time: moved, removed and left behind meanwhile."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -61,16 +62,43 @@ for turn in range(100):
         if turn % 2:
             scratch.rename({str(tmp_path)!r} + f'/moved-{{__import__("os").getpid()}}-{{turn}}')
 """
-    workers = [subprocess.Popen([sys.executable, '-c', script]) for _ in range(3)]
-    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    with contextlib.ExitStack() as workers:
+        started = []
+        for _ in range(3):
+            started.append(subprocess.Popen([sys.executable, '-c', script]))
+            workers.callback(started[-1].kill)
+        assert [worker.wait(60) for worker in started] == [0, 0, 0]
     assert count.read_text() == '300'
     assert len(list(tmp_path.glob('moved-*'))) == 150
     assert not (tmp_path / 'scratch').exists()
 
 
-def test_a_file_in_its_place_is_named_and_kept(tmp_path):
-    path = tmp_path / 'scratch'
-    path.write_bytes(b'precious')
+@pytest.mark.parametrize('kind', ['file', 'link to a folder', 'link to nothing'])
+def test_what_is_no_folder_is_named_and_kept(tmp_path, kind):
+    path, precious = tmp_path / 'scratch', tmp_path / 'kept/precious'
+    precious.parent.mkdir()
+    precious.touch()
+    if kind == 'file':
+        path.touch()
+    else:
+        path.symlink_to('kept' if kind == 'link to a folder' else 'none')
     with pytest.raises(NotADirectoryError, match=str(path)), exclusive_folder(path):
         pass
-    assert path.read_bytes() == b'precious'
+    assert os.path.lexists(path)
+    assert precious.exists()
+
+
+def test_the_lock_ends_with_an_error(tmp_path, monkeypatch):
+    path = tmp_path / 'scratch'
+    path.mkdir()
+    (path / 'left').touch()
+    monkeypatch.setattr('shutil.rmtree', raise_permission_error)
+    with pytest.raises(PermissionError), exclusive_folder(path):
+        pass
+    script = f'from mmfocalx.files import *\nwith exclusive_folder(Path({str(path)!r})): pass'
+    subprocess.run([sys.executable, '-c', script], check=True, timeout=60)
+    assert not path.exists()
+
+
+def raise_permission_error(*args):
+    raise PermissionError

@@ -41,17 +41,18 @@ def test_a_log_scale_has_decimal_numbers(
     assert not any(small)
 
 
+@pytest.mark.parametrize('longest', ['pedestrian', 'a kind of thirty letters, no 30'])
 @pytest.mark.parametrize('most', [300, 123_456, 4.8e6])
-def test_labels_of_a_narrow_chart_do_not_touch(most: float) -> None:
+def test_labels_of_a_narrow_chart_do_not_touch(most: float, longest: str) -> None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 1.2), layout='constrained')
         axes = figure.subplots()
-        axes.barh([0, 1], [most, 900], tick_label=['pedestrian', 'car'])
+        axes.barh([0, 1], [most, 900], tick_label=[longest, 'car'])
         axes.set_xlim(0.8, 2 * most)
         log_scale(axes, 'x')
         figure.draw_without_rendering()
         ticks = axes.xaxis.get_major_ticks()
         inside = [tick for tick in ticks if 0.8 <= tick.get_loc() <= 2 * most]
         boxes = [tick.label1.get_window_extent() for tick in inside]
-    assert len(boxes) >= 3
+    assert len(boxes) >= 2
     assert all(left.x1 + 2 < right.x0 for left, right in itertools.pairwise(boxes))

@@ -38,8 +38,10 @@ def test_a_threshold_for_scores_without_a_level(caplog, kind):
     at_005 = dict(test_cfg=dict(score_thr=0.05))
     assert warnings_of(caplog, kind, loss_cls=RANK_SORT, **at_005) == ['score_thr=']
     assert not warnings_of(caplog, kind, loss_cls=RANK_SORT, test_cfg=dict(score_thr=0.0))
-    assert not warnings_of(caplog, kind, loss_cls=RANK_SORT, test_cfg=dict(score_thr=None))
+    none = dict(test_cfg=dict(score_thr=None))  # which mmdet cannot compare scores with
+    assert warnings_of(caplog, kind, loss_cls=RANK_SORT, **none) == ['score_thr=']
     assert not warnings_of(caplog, kind, loss_cls=RANK_SORT)
+    assert not warnings_of(caplog, kind, loss_cls=RANK_SORT, test_cfg=dict(nms_pre=1000))
     assert not warnings_of(caplog, kind, loss_cls=VARIFOCAL, **at_005)
 
 

@@ -125,17 +125,19 @@ def test_is_faster_than_a_loop_over_the_positives() -> None:
     assert seconds(lambda: of_loss(loss, pred, (labels, quality))) < loop / 4
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(('dtype', 'most'), [(torch.float32, 2.0), (torch.bfloat16, 2.8)])
 @pytest.mark.parametrize('positives', [50, 2000])
-def test_memory_does_not_grow_with_the_positives(positives: int, dtype: torch.dtype) -> None:
-    """At most three times the logits, of which the gradient is one."""
+def test_memory_does_not_grow_with_the_positives(
+    positives: int, dtype: torch.dtype, most: float
+) -> None:
+    """Multiples of the logits, of which the gradient is one."""
     pred, labels, quality = random_batch(60_000, positives, dtype=dtype, classes=80)
     pred.requires_grad_()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         RankSortLossX()(pred, (labels, quality)).backward()
     events = [e for e in seen.profiler.kineto_results.events() if e.name() == '[memory]']
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    assert max(accumulate(changes)) <= 3 * pred.numel() * pred.element_size()
+    assert max(accumulate(changes)) <= most * pred.numel() * pred.element_size()
 
 
 # -- sums of ramps --------------------------------------------------------------------------------

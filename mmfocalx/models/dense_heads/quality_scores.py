@@ -120,11 +120,11 @@ class QualityScores:
     def _warn(self) -> None:
         """Name settings that train, but hardly as meant."""
         loss, head = type(self.loss_cls).__name__, type(self).__name__
-        threshold = (getattr(self, 'test_cfg', None) or {}).get('score_thr') or 0
-        if getattr(self.loss_cls, 'shift_invariant', False) and threshold > 0:
+        threshold = (getattr(self, 'test_cfg', None) or {}).get('score_thr', 0)
+        if getattr(self.loss_cls, 'shift_invariant', False) and threshold != 0:
             _log(
-                f'{head}: {loss} ranks, and its scores keep the level that they start at. '
-                f'score_thr={threshold} of test_cfg may drop most detections: set it to 0.'
+                f'{head}: {loss} ranks, and its scores keep the level that they start at. Set '
+                f'score_thr={threshold} of test_cfg to 0, as it may drop most detections.'
             )
         if getattr(self.loss_cls, 'quality_aware', False) and self.quality == 'none':
             _log(
