@@ -162,14 +162,15 @@ def test_only_the_loss_and_the_quality_differ_from_the_focal_neighbour(name: str
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if parts(name)[1] == 'rank-sort'])
-def test_ranking_balances_the_boxes_and_needs_no_centerness_nor_threshold(name: str) -> None:
+def test_ranking_balances_the_boxes_and_needs_no_threshold(name: str) -> None:
     model = Config.fromfile(FOLDER / name).model
     head = model.bbox_head
     assert model.test_cfg.score_thr == 0
     assert model.test_cfg.nms_pre > 0  # merged, not replaced
     assert head.box_balance == 'self'
     assert head.loss_bbox.loss_weight == 1.0
-    assert head.get('centerness') == (None if parts(name)[0] == 'retinanet' else False)
+    kept = 'fcos_efficientnet-lite0' in name and name.endswith('bccd.py')  # worth 3 points there
+    assert head.get('centerness') == (None if parts(name)[0] == 'retinanet' or kept else False)
 
 
 @pytest.mark.parametrize('name', NAMES)
