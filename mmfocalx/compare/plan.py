@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from mmengine.config import Config, DictAction
 
@@ -26,6 +27,21 @@ The exit code is 0 if every run and every part of the report is there, 1 if not.
 """
 
 
+class NamedConfig(NamedTuple):
+    """A config file, and the name that its runs are listed under."""
+
+    name: str
+    path: Path
+
+
+def _named_config(text: str) -> NamedConfig:
+    name, _, file = text.partition('=')
+    names_a_folder = name not in ('', '..') and Path(name).name == name
+    if not file or not names_a_folder or Path(text).is_file():
+        return NamedConfig(Path(text).stem, Path(text))
+    return NamedConfig(name, Path(file))
+
+
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, checked."""
     parser = argparse.ArgumentParser(
@@ -34,9 +50,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'configs',
         nargs='*',
-        type=Path,
+        type=_named_config,
         metavar='CONFIG',
-        help='config files; the first is the baseline',
+        help='config files; the first is the baseline. NAME=FILE gives one another name than that '
+        'of its file',
     )
     parser.add_argument(
         '--detections',
@@ -93,13 +110,21 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if args.jobs < 1:
         parser.error(f'--jobs must be at least 1, but got {args.jobs}')
     for config in args.configs:
-        if not config.is_file():
-            parser.error(f'no such config file: {config}')
-    for what, given in (('seed', args.seeds), ('config name', [c.stem for c in args.configs])):
-        twice = sorted({str(value) for value in given if given.count(value) > 1})
-        if twice:
-            parser.error(f'{what} given twice: {", ".join(twice)}')
+        if not config.path.is_file():
+            parser.error(f'no such config file: {config.path}')
+    if twice := _twice(args.seeds):
+        parser.error(f'seed given twice: {", ".join(twice)}')
+    if twice := _twice([config.name for config in args.configs]):
+        paths = [str(config.path) for config in args.configs if config.name == twice[0]]
+        parser.error(
+            f'config name given twice: {", ".join(twice)}. Give each a name of its own: '
+            f'first={paths[0]} second={paths[1]}'
+        )
     return args
+
+
+def _twice(given: Sequence[object]) -> list[str]:
+    return sorted({str(value) for value in given if given.count(value) > 1})
 
 
 def _check_files(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -107,13 +132,12 @@ def _check_files(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     if not args.detections or not args.annotations:
         parser.error('--detections and --annotations (and --images) belong together')
     if args.configs:
-        parser.error(f'give config files or --detections, not both: {args.configs[0]}')
+        parser.error(f'give config files or --detections, not both: {args.configs[0].path}')
     for option in ('seeds', 'split', 'jobs', 'rerun_changed', 'cfg_options'):
         if getattr(args, option) != parser.get_default(option):
             name = option.replace('_', '-')
             parser.error(f'--{name} is for trainings: with --detections nothing is trained')
-    twice = sorted({str(file) for file in args.detections if args.detections.count(file) > 1})
-    if twice:
+    if twice := _twice(args.detections):
         parser.error(f'file of detections given twice: {", ".join(twice)}')
 
 
@@ -123,21 +147,21 @@ def planned_runs(args: argparse.Namespace) -> list[Run]:
     Each config is read once, so that all its seeds are trained with the same.
     """
     contents: dict[Path, Config] = {}
-    for config in args.configs:
+    for _, path in args.configs:
         with suppress(Exception):  # what is wrong with it is said by `refused`
-            contents[config] = Config.fromfile(str(config), import_custom_modules=False)
+            contents[path] = Config.fromfile(str(path), import_custom_modules=False)
     return [
         Run(
-            name=config.stem,
+            name=name,
             seed=seed,
-            config=config,
-            work_dir=args.out / 'runs' / config.stem / f'seed{seed}',
+            config=path,
+            work_dir=args.out / 'runs' / name / f'seed{seed}',
             options=args.cfg_options,
             split=args.split,
-            content=contents.get(config),
+            content=contents.get(path),
         )
         for seed in args.seeds
-        for config in args.configs
+        for name, path in args.configs
     ]
 
 

@@ -198,7 +198,15 @@ def test_results_hold_whole_paths_and_are_read_from_another_folder(
     ('arguments', 'message'),
     [
         (['missing.py'], 'no such config file: missing.py'),
-        ([__file__, __file__], 'given twice: test_plan'),
+        (
+            [__file__, __file__],
+            f'test_plan. Give each a name of its own: first={__file__} second={__file__}',
+        ),
+        ([f'a={__file__}', f'a={__file__}'], 'config name given twice: a.'),
+        ([f'={__file__}'], f'no such config file: ={__file__}'),
+        ([f'..={__file__}'], f'no such config file: ..={__file__}'),
+        ([f'a/b={__file__}'], f'no such config file: a/b={__file__}'),
+        (['a=missing.py'], 'no such config file: missing.py'),
         ([__file__, '--seeds', '1', '1'], 'given twice: 1'),
         ([__file__, '--jobs', '0'], '--jobs'),
     ],
@@ -207,6 +215,32 @@ def test_bad_arguments(arguments: list[str], message: str, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         parse_args([*arguments, '--out', 'x'])
     assert message in capsys.readouterr().err
+
+
+def test_configs_of_one_file_name_are_told_apart(tmp_path: Path, data: Path, tools: Path) -> None:
+    files = []
+    for loss, step in (('focal', 0.3), ('varifocal', 0.1)):
+        (tmp_path / loss).mkdir()
+        files.append(a_config(tmp_path / loss, data, 'best', step=step))
+    named = [f'{file.parent.name}={file}' for file in files]
+    together = compare(tools, tmp_path / 'out', *named, '--seeds', 0).results['summary']
+    focal, varifocal = (compare(tools, tmp_path / 'out', file, '--seeds', 0, '--rerun-changed')
+                        .results['summary'][0] for file in files)  # fmt: skip
+    assert [row['name'] for row in together] == ['focal', 'varifocal']
+    assert [row['mAP'] for row in together] == [focal['mAP'], varifocal['mAP']]
+    assert focal['mAP'] != varifocal['mAP']
+
+
+def test_an_equals_sign_in_a_path_is_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in ('lr=0.1.py', 'rate=1/best.py'):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    monkeypatch.chdir(tmp_path)
+    configs = parse_args(['lr=0.1.py', 'rate=1/best.py', 'c=rate=1/best.py', '--out', 'x']).configs
+    assert [config.name for config in configs] == ['lr=0.1', 'best', 'c']
+    assert configs[1].path == configs[2].path == Path('rate=1/best.py')
 
 
 def test_trainings_of_different_lengths_are_named(tmp_path: Path, data: Path, tools: Path) -> None:

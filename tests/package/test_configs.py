@@ -174,8 +174,16 @@ def test_ranking_balances_the_boxes_and_needs_no_threshold(name: str) -> None:
     assert model.test_cfg.nms_pre > 0  # merged, not replaced
     assert head.box_balance == 'self'
     assert head.loss_bbox.loss_weight == 1.0
-    dropped = parts(name)[0] == 'atss' or parts(name)[0] == 'fcos' and name not in WITH_CENTERNESS
+    dropped = parts(name)[0] in ('atss', 'fcos') and name not in WITH_CENTERNESS
     assert head.get('centerness') == (False if dropped else None)
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_learning_rate_is_for_the_batch_that_the_config_trains_with(name: str) -> None:
+    cfg = Config.fromfile(FOLDER / name)
+    assert cfg.auto_scale_lr.to_dict() == dict(
+        enable=False, base_batch_size=cfg.train_dataloader.batch_size
+    )
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -22,6 +22,7 @@ test_pipeline = [
     ),
 ]
 cells = dict(data_root=data_root, metainfo=metainfo, data_prefix=dict(img='images/'))
+auto_scale_lr = dict(base_batch_size=4)
 train_dataloader = dict(
     batch_size=4, dataset=dict(ann_file='train.json', pipeline=train_pipeline, **cells)
 )

@@ -27,6 +27,7 @@ in_order = dict(
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
+auto_scale_lr = dict(enable=False, base_batch_size=8)  # what the learning rates are for
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,
