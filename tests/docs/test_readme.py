@@ -61,7 +61,7 @@ LEFT_OUT = {
             "_base_ = '../configs/retinanet/retinanet_r18-w16_fpn_focal_12e_bccd.py'"
         ),
         "(run / 'last_checkpoint').read_text()": 'None',
-        "'work_dirs/sweep/best.py'": repr(
+        "'work_dirs/sweep-varifocal/best.py'": repr(
             str(ROOT / 'configs/retinanet/retinanet_r18-w16_fpn_varifocal_12e_bccd.py')
         ),
         "json.loads(Path('work_dirs/threshold/thresholds.json').read_text())['classes']": (
