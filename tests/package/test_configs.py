@@ -63,7 +63,7 @@ ALIGNED = {
     'slide',
 }
 WITH_MASKS = ('solo', 'condinst')
-# Rank & Sort is better with it here, by two points or more, and without it elsewhere.
+# Rank & Sort gains two points or more from it here; the others drop it, as its paper's ATSS does.
 WITH_CENTERNESS = (
     'fcos/fcos_r18-w16_fpn_rank-sort_12e_digit-scenes.py',
     'fcos/fcos_efficientnet-lite0_fpn_rank-sort_12e_bccd.py',
