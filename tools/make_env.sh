@@ -5,6 +5,10 @@
 # requirement, pip's own settings (PIP_FIND_LINKS, PIP_INDEX_URL, ...) where packages come from.
 set -euo pipefail
 
+if [ $# -ne 2 ]; then
+    echo 'usage: tools/make_env.sh {fork|upstream} DIRECTORY' >&2
+    exit 2
+fi
 stack=$1
 env=$2
 torch=${TORCH:-torch==2.13.0}

@@ -112,6 +112,13 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
+VERDICTS = {
+    'better, worse': 'both intervals are on one side of 0',
+    'not beyond seed noise': 'only that over images is',
+    'not certain': 'that over images contains 0',
+}
+
+
 class Difference(NamedTuple):
     """A difference of means over the seeds that both have.
 

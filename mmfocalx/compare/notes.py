@@ -28,7 +28,7 @@ def notes_of(comparison: Comparison, plan: Sequence[Run]) -> list[str]:
                 f'{name} is in no group: its config does not say what it is tested on.'
                 + (' It was to be the baseline of the first group.' if name == plan[0].name else '')
             )
-    notes += _on_groups(comparison.groups)
+    notes += [*_on_groups(comparison.groups), *_on_folder(plan)]
     for group in comparison.groups:
         notes += _on_group(group)
         if not group.finished:
@@ -129,9 +129,24 @@ def _on_group(group: Group) -> Iterator[str]:
         if all(name in variant.never_found for variant in finished):
             never_found.append(name)
     if never_found:
+        several = len(never_found) > 1
         yield (
-            f'No seed of any {group.detector} config found an object of the classes '
-            f'{listed(never_found)}.'
+            f'No seed of any {group.detector} config found an object of the '
+            f'class{"es" * several} {listed(never_found)}: mAP counts '
+            f'{"them" if several else "it"} as 0.'
+        )
+
+
+def _on_folder(plan: Sequence[Run]) -> Iterator[str]:
+    """Which configs have been run in the same folder, by another command."""
+    asked = {run.name for run in plan}
+    folders = {run.work_dir.parent.parent for run in plan}
+    results = (file for folder in folders for file in folder.glob('*/seed*/*/result.json'))
+    others = sorted({file.parents[2].name for file in results} - asked)
+    if others:
+        yield (
+            f'Runs of {listed(others)} are in this folder, too; this report is of the configs that '
+            'the last command named.'
         )
 
 
@@ -144,6 +159,12 @@ def _on_pairs(variant: Variant, baseline: Variant) -> Iterator[str]:
             f'{variant.name} is compared with the baseline {baseline.name} over the seeds that '
             f'both have: {", ".join(map(str, shared))}.'
         )
+    same = [
+        one.result.get('predictions_hash', one) == other.result.get('predictions_hash')
+        for one, other in zip(variant.of_seeds(shared), baseline.of_seeds(shared), strict=True)
+    ]
+    if same and all(same):
+        yield f'{variant.name} has the same detections as the baseline {baseline.name}.'
 
 
 def _on_annotations(path: Path) -> Iterator[str]:

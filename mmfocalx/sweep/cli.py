@@ -171,7 +171,10 @@ def summary(findings: Findings) -> str:
         lines.append(
             f'Best: trial {best.index}, {plan.metric} {best.last.value:.4f}{gain} ({setting(best)})'
         )
-        lines.append(f'Train it with: python tools/train.py {plan.out / "best.py"}')
+        if findings.fruitless:
+            lines.append('No trial is better than the config as it is.')
+        else:
+            lines.append(f'Compare it on other seeds: {findings.compare_command}')
         if plan.options:
             lines.append(f'It says what all trials were trained with, too: {plan.given}')
     counts = {state: len(findings.with_state(state)) for state in ('complete', 'pruned', 'failed')}

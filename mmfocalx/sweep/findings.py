@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from mmfocalx.sweep.worker import RESULTS, Plan
 
 FEW_TRIALS = 30
 """Below so many, importance is a hint."""
+SEEDS_TO_COMPARE = 3
 STATES = {'COMPLETE': 'complete', 'PRUNED': 'pruned', 'FAIL': 'failed'}
 
 
@@ -67,6 +69,23 @@ class Findings:
             return math.nan
         return (self.best.last.value or 0.0) - (self.default.last.value or 0.0)
 
+    @property
+    def fruitless(self) -> bool:
+        """Whether no trial is better than the config as it is, which is among them."""
+        return self.default is not None and self.best is self.default
+
+    @property
+    def compare_command(self) -> str:
+        """What tells whether the best is better, on seeds that it was not chosen by."""
+        first = max(self.plan.seeds) + 1
+        seeds = map(str, range(first, first + SEEDS_TO_COMPARE))
+        out = self.plan.out
+        words = ['python', 'tools/compare.py', str(self.plan.config), str(out / 'best.py')]
+        words += ['--seeds', *seeds, '--out', str(out / 'compared')]
+        if self.plan.options:
+            words += ['--cfg-options', *(f'{k}={v}' for k, v in self.plan.options.items())]
+        return shlex.join(words)
+
     @cached_property
     def importance(self) -> dict[str, float]:
         """The share of each parameter, the largest first; empty where there is nothing to learn."""
@@ -104,12 +123,18 @@ class Findings:
     def notes(self) -> list[str]:
         """What a reader has to know, in sentences."""
         notes = []
-        if self.best is not None:
+        if self.fruitless:
+            notes.append(
+                'No trial is better than the config as it is, whose settings best.py has. More '
+                'trials or other ranges may find something.'
+            )
+        elif self.best is not None:
             notes.append(
                 f'The best of {self.plan.trials} was chosen on the images that its value is of, so '
                 'that its value is a little too high. Compare it with the config on other seeds '
                 'and on the test split.'
             )
+        if self.best is not None:
             notes += [
                 f'The best {p.name} is near the {edge} end of its range ({p}): a wider range may '
                 'hold a better one.'

@@ -17,8 +17,6 @@ from mmfocalx.sweep.charts import charts_of
 from mmfocalx.sweep.findings import Findings, results_of, state_of
 from mmfocalx.sweep.progress import shown
 
-SEEDS_TO_COMPARE = 3
-
 
 def write_numbers(findings: Findings) -> bool:
     """Write the best config and ``results.json``; whether both are there."""
@@ -43,7 +41,6 @@ def write_page(findings: Findings) -> bool:
 def page(findings: Findings) -> str:
     """The page; parts that cannot be written are added to the gaps."""
     plan = findings.plan
-    first = max(plan.seeds) + 1
     return rendered(
         'mmfocalx.sweep',
         'report.html.j2',
@@ -58,7 +55,6 @@ def page(findings: Findings) -> str:
         shown=shown,
         kinds=[kind for kind in HEADLINE if kind != plan.metric],
         best_config=lambda: (plan.out / 'best.py').read_text(encoding='utf-8'),
-        other_seeds=' '.join(str(first + k) for k in range(SEEDS_TO_COMPARE)),
     )
 
 

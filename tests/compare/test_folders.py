@@ -132,6 +132,43 @@ def test_a_log_names_each_run_when_it_begins(
     assert said == ['was there a seed 0', 'begun     b seed 0', 'done      b seed 0']
 
 
+def test_a_log_names_what_is_written_next(
+    tmp_path: Path, data: Path, tools: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / 'out'
+    for split, log in (('val', 'train.log'), ('test', 'test.log')):
+        compare(tools, out, config, '--seeds', 0, split=split)
+        written = out / 'runs/a/seed0' / log
+        assert f'begun     a seed 0 (log: {written})' in capsys.readouterr().out
+        assert written.exists()
+
+
+def test_a_report_says_whose_runs_are_in_its_folder_too(
+    tmp_path: Path, data: Path, tools: Path, config: Path
+) -> None:
+    out = tmp_path / 'out'
+    others = [stub_tools.write_config(tmp_path / f'{name}.py', data) for name in 'bc']
+    compare(tools, out, *others, '--seeds', 0)
+    last = compare(tools, out, config, '--seeds', 0)
+    assert [note for note in last.results['notes'] if 'folder' in note] == [
+        'Runs of b and c are in this folder, too; this report is of the configs that the last '
+        'command named.'
+    ]
+    whole = compare(tools, out, config, *others, '--seeds', 0)
+    assert not [note for note in whole.results['notes'] if 'folder' in note]
+
+
+def test_configs_with_the_same_detections_are_named(
+    tmp_path: Path, data: Path, tools: Path, config: Path
+) -> None:
+    same = stub_tools.write_config(tmp_path / 'b.py', data)
+    other = stub_tools.write_config(tmp_path / 'c.py', data, step=0.3)
+    done = compare(tools, tmp_path / 'out', config, same, other, '--seeds', 0, 1)
+    assert [note for note in done.results['notes'] if 'same detections' in note] == [
+        'b has the same detections as the baseline a.'
+    ]
+
+
 @pytest.mark.parametrize('change', ['delete', 'empty', 'edit'])
 def test_predictions_that_are_lost_are_made_again(
     tmp_path: Path, tools: Path, config: Path, change: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 from pathlib import Path
 
 import optuna
@@ -39,7 +40,7 @@ def starts(sweep: Sweep, index: int) -> int:
     return len((sweep.folder(index) / 'starts.txt').read_text().splitlines())
 
 
-def test_values_best_config_and_page(sweep: Sweep) -> None:
+def test_values_best_config_and_page(sweep: Sweep, capsys: pytest.CaptureFixture) -> None:
     swept = sweep.run(*STEP, '--trials', 4)
     assert swept.code == 0
     values = [trial['value'] for trial in swept.trials()]
@@ -58,6 +59,9 @@ def test_values_best_config_and_page(sweep: Sweep) -> None:
     assert f'{100 * values[best]:.1f} (+{100 * (values[best] - values[0]):.1f})' in page
     assert 'History' in page
     assert 'Along step' in page
+    command = f'compare.py {sweep.config} {sweep.out / "best.py"} --seeds 1 2 3 --out'
+    assert command in page
+    assert command in capsys.readouterr().out
     assert 'Missing' not in page
     assert 'src="http' not in swept.page
 
@@ -70,6 +74,24 @@ def test_a_finished_sweep_trains_nothing_and_goes_on_to_more(sweep: Sweep) -> No
     assert more.trials()[:2] == first.trials()
     assert more.states() == ['complete'] * 3
     assert [starts(sweep, index) for index in range(3)] == [1, 1, 1]
+
+
+def test_a_sweep_that_finds_nothing_says_so(sweep: Sweep, capsys: pytest.CaptureFixture) -> None:
+    page = text_of(sweep.run(*STEP, '--trials', 1).page)
+    said = capsys.readouterr().out
+    for text in (page, said):
+        assert 'No trial is better than the config as it is' in text
+        assert 'compare.py' not in text
+
+
+def test_the_comparison_has_the_options_of_the_trials(
+    sweep: Sweep, capsys: pytest.CaptureFixture
+) -> None:
+    sweep.run(*STEP, '--trials', 4, '--seeds', 2, 0, '--cfg-options', 'size=(4, 5)')
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if 'compare.py' in one]
+    words = shlex.split(line)
+    assert words[words.index('--seeds') :][:4] == ['--seeds', '3', '4', '5']
+    assert words[-2:] == ['--cfg-options', 'size=(4, 5)']
 
 
 def test_two_seeds_are_averaged(sweep: Sweep) -> None:
