@@ -9,6 +9,5 @@ model = dict(
         num_classes=6,
         quality='none',
         loss_cls=dict(type='FocalLossX', use_sigmoid=True),
-        loss_bbox=dict(loss_weight=1.0),
     )
 )

