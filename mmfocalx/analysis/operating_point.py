@@ -107,23 +107,27 @@ class Study:
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """The thresholds and what they give."""
+        """What the given thresholds give; without any, those chosen and what they give."""
+        points: dict[str, Any] = {
+            'classes': {one.name: _as_json(one) for one in self.classes},
+            'all_classes': _as_json(self.overall),
+        }
+        if self.thresholds:
+            points = {'given_thresholds': str(self.thresholds), 'at_given_thresholds': {
+                name: {kind: kept and kept.as_json() for kind, kept in row.items()}
+                for name, row in self.given.items()
+            }}  # fmt: skip
         return {
             'detections': str(self.detections),
             'annotations': str(self.annotations),
             **asdict(self.settings),
-            'classes': {one.name: _as_json(one) for one in self.classes},
-            'all_classes': _as_json(self.overall),
+            **points,
             'calibration': self.calibration and {
                 'fitted_on_images': self.calibration.fitted_on,
                 'judged_on_images': self.calibration.judged_on,
                 'before': {key: _finite(self.calibration.before[key]) for key in WORTH},
                 'after': {key: _finite(self.calibration.after[key]) for key in WORTH},
             },
-            **({'given_thresholds': str(self.thresholds), 'at_given_thresholds': {
-                name: {kind: kept and kept.as_json() for kind, kept in row.items()}
-                for name, row in self.given.items()
-            }} if self.given else {}),
             'notes': self.notes,
         }  # fmt: skip
 
@@ -178,7 +182,8 @@ def study(
     image_ids = list(truth.image_index)
     chosen = first_half(image_ids, settings.seed)
     notes = [f'{annotations}: {oddity}.' for oddity in contents(annotations).oddities]
-    notes += _notes_on_classes(classes)
+    if not given:
+        notes += _notes_on_classes(classes)
     if outside := outside_their_images(rows, truth):
         notes.append(
             f'{outside} of {len(found)} detections lie outside their image: they may be of another '
