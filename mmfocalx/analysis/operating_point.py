@@ -16,7 +16,11 @@ from mmfocalx.analysis.given_thresholds import Rows
 from mmfocalx.analysis.thresholds import OperatingPoint, best_f_beta, best_lrp
 from mmfocalx.errors import check_choice, check_integer, check_number
 from mmfocalx.evaluation.annotations import contents, ground_truth
-from mmfocalx.evaluation.detection_files import outside_their_images, read_detections
+from mmfocalx.evaluation.detection_files import (
+    images_at_a_cap,
+    outside_their_images,
+    read_detections,
+)
 from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match
 from mmfocalx.reporting.wording import listed
 
@@ -188,6 +192,12 @@ def study(
         notes.append(
             f'{outside} of {len(found)} detections lie outside their image: they may be of another '
             'data set, or not in pixels of the original image.'
+        )
+    images, cap = images_at_a_cap(rows, truth)
+    if images:
+        notes.append(
+            f'{images} of {len(image_ids)} images have exactly {cap} detections: the '
+            "detector's max_per_img may cut others."
         )
     if given:
         notes += given_thresholds.notes(given, matches)
