@@ -22,11 +22,11 @@ def health(annotations: Path) -> list[str]:
         records = {'images': file.images, 'categories': file.categories}
         found = COCO({**records, 'annotations': file.annotations}).healthcheck()
     except Exception as error:  # a file that hotcoco cannot hold: the odd records are named above
-        return [*notes, f'hotcoco has not checked the file: {error}.']
+        return [*notes, f'hotcoco has not checked the file: {str(error).rstrip(".")}.']
     for kind in ('errors', 'warnings'):
         for one in found[kind]:
             text = one.get('message', one) if isinstance(one, dict) else one
-            notes.append(f'Health check, {kind[:-1]}: {text}.')
+            notes.append(f'Health check, {kind[:-1]}: {str(text).rstrip(".")}.')
     return notes
 
 
