@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from hotcoco import COCO
 from mmengine.config import Config
 from numpy.typing import NDArray
 
+from mmfocalx.analysis.dataset_notes import health, notes_on_counts, notes_on_targets
 from mmfocalx.analysis.head_targets import HeadTargets, head_targets
+from mmfocalx.analysis.object_sizes import (
+    AnchorRange,
+    ClassSizes,
+    coco_size_shares,
+    notes_on_anchors,
+    sizes_of_classes,
+)
 from mmfocalx.analysis.suggestions import (
     LearningRate,
     alpha_of_gamma,
@@ -23,14 +30,10 @@ from mmfocalx.analysis.suggestions import (
     learning_rate,
     scalar_alpha,
 )
-from mmfocalx.annotations import read_annotations
 from mmfocalx.errors import check_choice
-from mmfocalx.evaluation.annotations import contents, ground_truth
-from mmfocalx.reporting.wording import listed
+from mmfocalx.evaluation.annotations import ground_truth
 
 BALANCES = ('effective', 'inverse', 'none')
-SMALL, MEDIUM = 32**2, 96**2
-"""Areas of COCO's size classes."""
 
 
 class ClassFacts(NamedTuple):
@@ -89,6 +92,8 @@ class DatasetStudy:
         stats: hotcoco's statistics of images and annotations.
         classes: In the order of the labels: of the file, those that the config trains on.
         sizes: (G,) square roots of the areas of boxes, in pixels of the original images.
+        class_sizes: How large the objects of each class are, at the scale of training with a
+            config, else in the original images.
         targets: What the config's head assigns; None without a config.
         gamma: Of the config's loss, else 2.
         alpha: Scalar alpha for that gamma.
@@ -105,6 +110,7 @@ class DatasetStudy:
     stats: dict[str, Any]
     classes: list[ClassFacts]
     sizes: NDArray[np.float64]
+    class_sizes: list[ClassSizes]
     targets: HeadTargets | None
     gamma: float
     alpha: float
@@ -122,14 +128,18 @@ class DatasetStudy:
 
     @property
     def size_shares(self) -> dict[str, float]:
-        """Shares of COCO's size classes."""
-        areas = self.sizes**2
-        number = max(1, len(areas))
-        return {
-            'small': float((areas < SMALL).sum() / number),
-            'medium': float(((areas >= SMALL) & (areas < MEDIUM)).sum() / number),
-            'large': float((areas >= MEDIUM).sum() / number),
-        }
+        """Shares of COCO's size classes, in pixels of the original images."""
+        return coco_size_shares(self.sizes)
+
+    @property
+    def scale(self) -> str:
+        """Where the sizes of each class are measured."""
+        return 'at the scale of training' if self.targets else 'in the original images'
+
+    @property
+    def anchors(self) -> AnchorRange | None:
+        """Those that the config's head matches to objects by IoU."""
+        return self.targets.anchors if self.targets else None
 
     @property
     def class_alpha(self) -> list[float] | None:
@@ -148,6 +158,9 @@ class DatasetStudy:
             'imbalance': self.imbalance if self.sizes.size else None,
             'size_shares': self.size_shares,
             'classes': [one._asdict() for one in self.classes],
+            'scale_of_sizes': self.scale,
+            'class_sizes': [one.as_json() for one in self.class_sizes],
+            'anchors': self.anchors and self.anchors._asdict(),
             'targets': targets and {
                 'head': targets.head,
                 'images': targets.images,
@@ -180,7 +193,7 @@ def study_dataset(annotations: Path, config_path: Path | None, wanted: Wanted) -
     """
     truth = ground_truth(str(annotations))
     names = dict(enumerate(truth.class_names))
-    notes = _health(annotations)
+    notes = health(annotations)
     config = targets = None
     loss: dict[str, Any] = {}
     if config_path is not None:
@@ -188,7 +201,7 @@ def study_dataset(annotations: Path, config_path: Path | None, wanted: Wanted) -
         targets = head_targets(config, annotations, wanted.most_images)
         loss = config.model.bbox_head.get('loss_cls') or {}
         trained = {k: names[k] for k in (truth.category_index[i] for i in targets.class_ids)}
-        notes += _notes_on_targets(targets, [n for k, n in names.items() if k not in trained])
+        notes += notes_on_targets(targets, [n for k, n in names.items() if k not in trained])
         names = trained
     objects = [
         one
@@ -201,14 +214,22 @@ def study_dataset(annotations: Path, config_path: Path | None, wanted: Wanted) -
     balanced = scalar_alpha(targets.foreground) if targets else None
     if gamma == 0 and balanced is not None:
         alpha = balanced
-    notes += _notes_on_counts(objects, names)
+    notes += notes_on_counts(objects, names)
+    sizes = np.array([max(0.0, one['bbox'][2] * one['bbox'][3]) ** 0.5 for one in objects])
+    label_of = {key: label for label, key in enumerate(names)}
+    labels = np.array([label_of[one['category_id']] for one in objects], dtype=np.int64)
+    anchors = targets.anchors if targets else None
+    measured, measured_labels = (targets.sizes, targets.labels) if targets else (sizes, labels)
+    class_sizes = sizes_of_classes([*names.values()], measured, measured_labels, anchors)
+    notes += notes_on_anchors(class_sizes, anchors)
     return DatasetStudy(
         annotations=annotations,
         config=config_path,
         wanted=wanted,
         stats={key: value for key, value in truth.coco.stats().items() if key != 'per_category'},
         classes=_classes(names, objects, targets, alpha, wanted.effective_beta),
-        sizes=np.array([max(0.0, one['bbox'][2] * one['bbox'][3]) ** 0.5 for one in objects]),
+        sizes=sizes,
+        class_sizes=class_sizes,
         targets=targets,
         gamma=gamma,
         alpha=alpha,
@@ -246,41 +267,3 @@ def _rate(config: Config | None) -> LearningRate:
     batch_size = (config.get('train_dataloader') or {}).get('batch_size') or 16
     base = (config.get('auto_scale_lr') or {}).get('base_batch_size')
     return learning_rate(optimizer, batch_size, base)
-
-
-def _health(annotations: Path) -> list[str]:
-    """What hotcoco's health check and this package's reader find wrong."""
-    notes = [f'{annotations}: {oddity}.' for oddity in contents(annotations).oddities]
-    try:
-        file = read_annotations(str(annotations))
-        records = {'images': file.images, 'categories': file.categories}
-        found = COCO({**records, 'annotations': file.annotations}).healthcheck()
-    except Exception as error:  # a file that hotcoco cannot hold: the odd records are named above
-        return [*notes, f'hotcoco has not checked the file: {error}.']
-    for kind in ('errors', 'warnings'):
-        for one in found[kind]:
-            text = one.get('message', one) if isinstance(one, dict) else one
-            notes.append(f'Health check, {kind[:-1]}: {text}.')
-    return notes
-
-
-def _notes_on_counts(objects: Sequence[dict[str, Any]], names: dict[int, str]) -> list[str]:
-    present = {one['category_id'] for one in objects}
-    absent = [name for key, name in names.items() if key not in present]
-    if not absent:
-        return []
-    return [f'{listed(absent)} have no objects: their weight is 1, since no rule gives one.']
-
-
-def _notes_on_targets(targets: HeadTargets, others: Sequence[str]) -> list[str]:
-    notes = []
-    if targets.depends_on_predictions:
-        notes.append(
-            f'{targets.head} assigns by its predictions: the counts are those of a head that has '
-            'learnt nothing.'
-        )
-    if not targets.positives:
-        notes.append(f'{targets.head} assigns no positive to any object.')
-    if others:
-        notes.append(f'The config does not train on {listed(others)}: nothing here is about them.')
-    return notes

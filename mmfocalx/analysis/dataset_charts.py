@@ -33,9 +33,10 @@ def charts_of(study: DatasetStudy) -> Iterator[Chart]:
             f'scalar alpha.{which}',
             alpha_chart,
         )
-        at = 'at the scale of training' if study.targets else 'in the original images'
         strides = ' Dashed: the strides of the levels.' if study.targets else ''
-        yield Chart('Sizes of boxes', f'Square root of the area, {at}.{strides}', sizes_chart)
+        yield Chart(
+            'Sizes of boxes', f'Square root of the area, {study.scale}.{strides}', sizes_chart
+        )
     if study.targets:
         yield Chart(
             'Foreground of each level',
@@ -88,7 +89,7 @@ def sizes_chart(study: DatasetStudy) -> str:
         axes.hist(sizes, bins=edges.tolist(), color=COLOURS[0])
         for level in study.targets.levels if study.targets else ():
             axes.axvline(level.stride, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-        axes.set(xlabel='side in pixels', ylabel='objects')
+        axes.set(xlabel=f'side in pixels {study.scale}', ylabel='objects')
         log_scale(axes, 'x')
 
     return draw(plot, 3.1)

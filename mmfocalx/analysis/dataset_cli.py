@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmfocalx.analysis.dataset import BALANCES, DatasetStudy, Wanted, study_dataset
 from mmfocalx.analysis.dataset_charts import charts_of
+from mmfocalx.analysis.object_sizes import size_caption, size_table
 from mmfocalx.analysis.snippet import snippet
 from mmfocalx.analysis.suggestions import RULES
 from mmfocalx.files import write_json, write_text
@@ -93,6 +94,8 @@ def html_page(study: DatasetStudy, config: str, command: str, gaps: Gaps) -> str
         study=study,
         rules=RULES,
         snippet=config,
+        size_table=size_table(study.class_sizes, study.anchors),
+        size_caption=size_caption(study.scale, study.anchors),
         charts_of=charts_of,
         command=command,
     )
@@ -113,6 +116,8 @@ def as_text(study: DatasetStudy) -> str:
             ),
         ),
         f'The most frequent class has {number(study.imbalance)} times the objects of the rarest.',
+        size_caption(study.scale, study.anchors),
+        table(*size_table(study.class_sizes, study.anchors)),
     ]  # fmt: skip
     if study.targets:
         parts.append(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from mmfocalx.analysis.object_sizes import AnchorRange, anchor_range
 from mmfocalx.analysis.target_counter import Level, TargetCounter
 from mmfocalx.compare.resolved_config import datasets
 
@@ -36,6 +37,8 @@ class HeadTargets:
         levels: One for each level.
         class_positives: (C,) positives of each class.
         sizes: (G,) square roots of the areas of the objects' boxes, at the scale of training.
+        labels: (G,) classes of these objects.
+        anchors: The sizes of its anchors, if it matches them to objects by IoU.
         init_cfg: Of the head.
         depends_on_predictions: Whether other predictions would give other positives.
     """
@@ -46,6 +49,8 @@ class HeadTargets:
     levels: list[Level]
     class_positives: NDArray[np.int64]
     sizes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    anchors: AnchorRange | None
     init_cfg: Any
     depends_on_predictions: bool
 
@@ -114,6 +119,8 @@ def head_targets(config: Config, annotations: Path, most_images: int) -> HeadTar
         levels=counted.levels(),
         class_positives=counted.class_positives,
         sizes=np.concatenate([np.zeros(0), *counted.sizes]),
+        labels=np.concatenate([np.zeros(0, dtype=np.int64), *counted.labels]),
+        anchors=anchor_range(head),
         init_cfg=head.init_cfg,
         depends_on_predictions=counted.depends_on_predictions,
     )

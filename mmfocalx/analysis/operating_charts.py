@@ -25,8 +25,9 @@ F_BETA, LRP = 'best F-beta', 'smallest LRP error'
 def charts_of(study: Study) -> Iterator[Chart]:
     """The charts that there is something to draw in."""
     if any(not one.reason for one in study.classes):
+        only = ' chosen on these images, for comparison only' if study.given else ''
         yield Chart(
-            'Thresholds',
+            f'Thresholds{only}',
             f'Circle: {F_BETA}. Square: {LRP}. The most frequent classes first.',
             thresholds_chart,
         )

@@ -20,10 +20,12 @@ from mmfocalx.reporting.wording import number, table
 
 DESCRIPTION = """From which score on to keep the detections of a file, and what a score is worth.
 
-Writes thresholds.json, calibrator.json and report.html to --out. The exit code is 1 if a part of
-the report is missing.
+Writes thresholds.json, calibrator.json and report.html to --out; with --thresholds, which chooses
+nothing to be used, at_given_thresholds.json and report.html. The exit code is 1 if a part of the
+report is missing.
 """
-THRESHOLDS = 'thresholds.json'
+THRESHOLDS, JUDGED = 'thresholds.json', 'at_given_thresholds.json'
+COMPARISON = 'For comparison only, not to be used: thresholds chosen on these images'
 GIVEN_HEAD = ('class', 'F-beta threshold', 'precision', 'recall', 'LRP threshold', 'precision',
               'recall')  # fmt: skip
 
@@ -71,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: For what the user has to put right, with the reason.
     """
     args = parse_args(arguments)
-    if args.thresholds and args.thresholds.resolve() == (args.out / THRESHOLDS).resolve():
-        raise SystemExit(f'--out {args.out} would overwrite --thresholds: give another folder')
+    if args.thresholds:
+        _check_nothing_to_be_used(args)
     words = [*(arguments if arguments is not None else sys.argv[1:])]
     command = shlex.join(['python', 'tools/analysis/operating_point.py', *map(str, words)])
     try:
@@ -92,15 +94,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if written else 1
 
 
+def _check_nothing_to_be_used(args: argparse.Namespace) -> None:
+    """Refuse what would leave thresholds or scores beside a report that only judges."""
+    if args.calibrated:
+        raise SystemExit(
+            f'--calibrated {args.calibrated} with --thresholds would fit scores on the images that '
+            'are only judged: leave it out'
+        )
+    if (args.out / THRESHOLDS).exists():
+        raise SystemExit(
+            f'--out {args.out} has a {THRESHOLDS} already, while --thresholds only judges: give '
+            'another folder'
+        )
+
+
 def write(found: Study, out: Path, command: str) -> bool:
-    """Write thresholds, calibrator and page; whether every part of the page is there."""
-    write_json(out / THRESHOLDS, found.as_json())
-    if found.calibration:
+    """Write page and numbers, and what is to be used; whether every part of the page is there."""
+    write_json(out / (JUDGED if found.thresholds else THRESHOLDS), found.as_json())
+    if found.calibration and not found.thresholds:
         found.calibration.calibrator.save(out / 'calibrator.json')
     gaps = Gaps()
     page = html_page(found, command, gaps)
     write_text(out / 'report.html', page)
-    print(f'Thresholds, calibrator and charts: {out / "report.html"}')
+    what = 'Precision, recall' if found.thresholds else 'Thresholds, calibrator'
+    print(f'{what} and charts: {out / "report.html"}')
     return not gaps
 
 
@@ -125,6 +142,7 @@ def html_page(found: Study, command: str, gaps: Gaps) -> str:
         calibrator_example=next(iter(calibration.calibrator.classes)) if calibration else '',
         worth=WORTH,
         given_head=GIVEN_HEAD,
+        comparison=COMPARISON,
         charts_of=charts_of,
         command=command,
     )
@@ -152,7 +170,11 @@ def as_text(found: Study) -> str:
         rows.append([one.name, str(one.objects), *cells])
     head = ['class', 'objects', 'F-beta threshold', 'F-beta', 'precision', 'recall',
             'LRP threshold', 'LRP error', 'precision', 'recall']  # fmt: skip
-    parts = [table(head, rows)]
+    chosen = table(head, rows)
+    parts = [chosen]
+    if found.given:
+        given = table(GIVEN_HEAD, given_rows(found))
+        parts = [f'At the given thresholds, {found.thresholds}:', given]
     if found.calibration:
         before, after = found.calibration.before, found.calibration.after
         parts.append(
@@ -162,7 +184,6 @@ def as_text(found: Study) -> str:
             )
         )
     if found.given:
-        parts.append('At the given thresholds:')
-        parts.append(table(GIVEN_HEAD, given_rows(found)))
+        parts += [f'{COMPARISON}:', chosen]
     parts += [f'Note: {note}' for note in found.notes]
     return '\n\n'.join(parts)

@@ -16,7 +16,11 @@ from mmfocalx.analysis.given_thresholds import Rows
 from mmfocalx.analysis.thresholds import OperatingPoint, best_f_beta, best_lrp
 from mmfocalx.errors import check_choice, check_integer, check_number
 from mmfocalx.evaluation.annotations import contents, ground_truth
-from mmfocalx.evaluation.detection_files import outside_their_images, read_detections
+from mmfocalx.evaluation.detection_files import (
+    images_at_a_cap,
+    outside_their_images,
+    read_detections,
+)
 from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match
 from mmfocalx.reporting.wording import listed
 
@@ -107,23 +111,27 @@ class Study:
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """The thresholds and what they give."""
+        """What the given thresholds give; without any, those chosen and what they give."""
+        points: dict[str, Any] = {
+            'classes': {one.name: _as_json(one) for one in self.classes},
+            'all_classes': _as_json(self.overall),
+        }
+        if self.thresholds:
+            points = {'given_thresholds': str(self.thresholds), 'at_given_thresholds': {
+                name: {kind: kept and kept.as_json() for kind, kept in row.items()}
+                for name, row in self.given.items()
+            }}  # fmt: skip
         return {
             'detections': str(self.detections),
             'annotations': str(self.annotations),
             **asdict(self.settings),
-            'classes': {one.name: _as_json(one) for one in self.classes},
-            'all_classes': _as_json(self.overall),
+            **points,
             'calibration': self.calibration and {
                 'fitted_on_images': self.calibration.fitted_on,
                 'judged_on_images': self.calibration.judged_on,
                 'before': {key: _finite(self.calibration.before[key]) for key in WORTH},
                 'after': {key: _finite(self.calibration.after[key]) for key in WORTH},
             },
-            **({'given_thresholds': str(self.thresholds), 'at_given_thresholds': {
-                name: {kind: kept and kept.as_json() for kind, kept in row.items()}
-                for name, row in self.given.items()
-            }} if self.given else {}),
             'notes': self.notes,
         }  # fmt: skip
 
@@ -178,11 +186,18 @@ def study(
     image_ids = list(truth.image_index)
     chosen = first_half(image_ids, settings.seed)
     notes = [f'{annotations}: {oddity}.' for oddity in contents(annotations).oddities]
-    notes += _notes_on_classes(classes)
+    if not given:
+        notes += _notes_on_classes(classes)
     if outside := outside_their_images(rows, truth):
         notes.append(
             f'{outside} of {len(found)} detections lie outside their image: they may be of another '
             'data set, or not in pixels of the original image.'
+        )
+    images, cap = images_at_a_cap(rows, truth)
+    if images:
+        notes.append(
+            f'{images} of {len(image_ids)} images have exactly {cap} detections: the '
+            "detector's max_per_img may cut others."
         )
     if given:
         notes += given_thresholds.notes(given, matches)

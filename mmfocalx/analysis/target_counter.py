@@ -39,6 +39,7 @@ class TargetCounter:
     Attributes:
         images: Number of images.
         sizes: Of each image, (G,) square roots of the areas of the boxes.
+        labels: Of each image, (G,) classes of the boxes.
         class_positives: (C,) positives of each class.
         depends_on_predictions: Whether other predictions give other labels.
     """
@@ -48,6 +49,7 @@ class TargetCounter:
         self.calls: list[tuple[Any, Tensor | None]] = []
         self.images = 0
         self.sizes: list[NDArray[np.float64]] = []
+        self.labels: list[NDArray[np.int64]] = []
         self.class_positives = np.zeros(head.num_classes, dtype=np.int64)
         self.depends_on_predictions = False
         self._checked = False
@@ -63,6 +65,7 @@ class TargetCounter:
         sides = getattr(boxes, 'tensor', boxes).reshape(-1, 4)
         sides = (sides[:, 2:] - sides[:, :2]).clamp(min=0)
         self.sizes.append(sides.prod(dim=1).sqrt().double().numpy())
+        self.labels.append(data_samples[0].gt_instances.labels.numpy())
         shape = tuple(inputs.shape[-2:])
         labels, level_sizes = self._labels(self._outputs, shape, data_samples)
         if not self._checked and len(boxes):

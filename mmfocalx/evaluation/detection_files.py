@@ -15,6 +15,8 @@ from mmfocalx.evaluation.ground_truth import GroundTruth, in_order
 
 KEYS = ('image_id', 'category_id', 'bbox', 'score')
 SHOWN = 5
+FEWEST_AT_A_CAP, SHARE_AT_A_CAP, LOWEST_CAP = 5, 0.1, 10
+"""So many images, this share of all, and so many detections on each are rarely a coincidence."""
 
 
 def read_detections(path: Path, truth: GroundTruth) -> list[dict[str, Any]]:
@@ -92,6 +94,19 @@ def _is_finite(value: Any) -> bool:
 def _some(values: Sequence[Any]) -> str:
     shown = ', '.join(map(str, values[:SHOWN]))
     return f'{shown} and {len(values) - SHOWN} more' if len(values) > SHOWN else shown
+
+
+def images_at_a_cap(detections: NDArray[np.float64], truth: GroundTruth) -> tuple[int, int]:
+    """How many images have the most of the (N, 7) rows of `truth`, and how many rows that is.
+
+    (0, 0) where they are so few, images or rows, that it may be a coincidence.
+    """
+    counts = np.bincount(detections[:, 0].astype(np.int64), minlength=len(truth.image_index))
+    most = int(counts.max())
+    images = int((counts == most).sum())
+    if images < FEWEST_AT_A_CAP or images / len(counts) < SHARE_AT_A_CAP or most < LOWEST_CAP:
+        return 0, 0
+    return images, most
 
 
 def outside_their_images(detections: NDArray[np.float64], truth: GroundTruth) -> int:

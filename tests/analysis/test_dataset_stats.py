@@ -138,6 +138,10 @@ def test_odd_annotations_are_named(tmp_path: Path) -> None:
     odd = [dict(id=1, image_id=5, category_id=1, bbox=[0, 0, 5, 5], area=25)]
     numbers, _ = described(write(tmp_path, annotations=odd), tmp_path / 'out')
     assert any('an image that the file does not list' in note for note in numbers['notes'])
+    outside = [dict(id=1, image_id=1, category_id=1, bbox=[7, 7, 5, 5], area=25, iscrowd=0)]
+    numbers, _ = described(write(tmp_path, annotations=outside), tmp_path / 'out')
+    (beyond,) = [note for note in numbers['notes'] if 'boundary' in note]
+    assert re.search(r'[^.]\.$', beyond)
     with pytest.raises(SystemExit, match='Its list of categories is empty'):
         main([str(write(tmp_path, categories=[], annotations=[])), '--out', str(tmp_path / 'o')])
     (tmp_path / 'no.json').write_text('[]')

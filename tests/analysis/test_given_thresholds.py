@@ -13,7 +13,7 @@ pytest.importorskip('matplotlib')
 
 from helpers.coco_by_hand import counts_at
 from helpers.score_quality_by_hand import scene
-from mmfocalx.analysis.given_thresholds import ONE, OWN
+from mmfocalx.analysis.given_thresholds import ONE, OWN, read
 from mmfocalx.analysis.operating_cli import main
 
 CATEGORIES = {'bird': 5, 'cat': 2}
@@ -27,7 +27,8 @@ def run(folder: Path, seed: int, *options: object) -> dict:
         (folder / f'{name}.json').write_text(json.dumps(content))
     files = [str(folder / f'{name}.json') for name in ('detections', 'annotations')]
     assert main([*files, '--out', str(folder / 'out'), *map(str, options)]) == 0
-    return json.loads((folder / 'out/thresholds.json').read_text())
+    written = 'at_given_thresholds' if '--thresholds' in options else 'thresholds'
+    return json.loads((folder / f'out/{written}.json').read_text())
 
 
 @pytest.mark.parametrize('kind', ['f_beta', 'lrp'])
@@ -75,10 +76,7 @@ def test_on_the_same_split_they_give_what_they_promised(
             promised = chosen['classes'][name][kind]
             assert kept['precision'] == pytest.approx(promised['precision'], abs=1e-12)
             assert kept['recall'] == pytest.approx(promised['recall'], abs=1e-12)
-    with pytest.raises(SystemExit, match='would overwrite --thresholds'):
-        run(tmp_path / 'val', 0, '--thresholds', file)
-    assert json.loads(file.read_text()) == chosen
-    assert 'At the given thresholds:' in capsys.readouterr().out
+    assert f'At the given thresholds, {file}:' in capsys.readouterr().out
     page = (tmp_path / 'again/out/report.html').read_text()
     assert f'What the thresholds of <code>{file}</code>' in page
     bird = chosen['classes']['bird']['lrp']
@@ -88,6 +86,45 @@ def test_on_the_same_split_they_give_what_they_promised(
     ]
     shown = re.search(r'At the given thresholds.*?<th>bird</th>(.*?)</tr>', page, re.DOTALL)
     assert re.findall('<td>(.*?)</td>', shown[1])[3:] == cells
+
+
+def test_nothing_that_is_chosen_on_the_judged_images_can_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path / 'val', 0)
+    assert 'Use it' in (tmp_path / 'val/out/report.html').read_text()
+    capsys.readouterr()
+    file = tmp_path / 'val/out/thresholds.json'
+    given = run(tmp_path / 'test', 1, '--thresholds', file)
+    written = {path.name for path in (tmp_path / 'test/out').iterdir()}
+    assert written == {'at_given_thresholds.json', 'report.html'}
+    assert not {'classes', 'all_classes'} & set(given)
+    page = (tmp_path / 'test/out/report.html').read_text()
+    for text, columns in (
+        (capsys.readouterr().out, 'class | objects'),
+        (page, '<th>class</th><th>objects</th>'),
+    ):
+        before, after = text.split('For comparison only, not to be used')
+        assert 'At the given thresholds' in before
+        assert columns not in before
+        assert columns in after
+        assert 'Keep what scores' not in text
+    assert 'Use it' not in page
+    assert 'thresholds.json' not in page.replace(str(file), '')
+    with pytest.raises(ValueError, match=r'no thresholds\.json of this tool'):
+        read(tmp_path / 'test/out/at_given_thresholds.json', CATEGORIES, {})
+
+
+def test_thresholds_are_not_judged_beside_others_nor_scores_calibrated(tmp_path: Path) -> None:
+    chosen = run(tmp_path / 'val', 0)
+    file = tmp_path / 'val/out/thresholds.json'
+    with pytest.raises(SystemExit, match=r'out has a thresholds\.json already'):
+        run(tmp_path / 'val', 0, '--thresholds', file)
+    assert json.loads(file.read_text()) == chosen
+    scores = tmp_path / 'calibrated.json'
+    with pytest.raises(SystemExit, match=r'--calibrated .*calibrated\.json with --thresholds'):
+        run(tmp_path / 'test', 1, '--thresholds', file, '--calibrated', scores)
+    assert not scores.exists()
 
 
 def edited(file: Path, **changes: object) -> Path:
