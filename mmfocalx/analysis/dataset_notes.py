@@ -36,7 +36,7 @@ def notes_on_counts(objects: Sequence[dict[str, Any]], names: dict[int, str]) ->
     absent = [name for key, name in names.items() if key not in present]
     if not absent:
         return []
-    return [f'{listed(absent)} have no objects: their weight is 1, since no rule gives one.']
+    return [f'No objects of {listed(absent)}: the weight is 1, since no rule gives one.']
 
 
 def notes_on_targets(targets: HeadTargets, others: Sequence[str]) -> list[str]:

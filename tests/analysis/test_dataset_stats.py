@@ -132,7 +132,7 @@ def write(folder: Path, **changes: object) -> Path:
 
 def test_odd_annotations_are_named(tmp_path: Path) -> None:
     numbers, _ = described(write(tmp_path), tmp_path / 'out')
-    assert any('one have no objects' in note for note in numbers['notes'])
+    assert any('No objects of one:' in note for note in numbers['notes'])
     numbers, _ = described(write(tmp_path, annotations=[]), tmp_path / 'out')
     assert numbers['imbalance'] is None
     odd = [dict(id=1, image_id=5, category_id=1, bbox=[0, 0, 5, 5], area=25)]
