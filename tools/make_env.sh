@@ -5,12 +5,15 @@
 # requirement, pip's own settings (PIP_FIND_LINKS, PIP_INDEX_URL, ...) where packages come from.
 set -euo pipefail
 
-if [ $# -ne 2 ]; then
-    echo 'usage: tools/make_env.sh {fork|upstream} DIRECTORY' >&2
-    exit 2
-fi
-stack=$1
-env=$2
+stack=${1:-}
+env=${2:-}
+case $#:$stack in
+    2:fork | 2:upstream) ;;
+    *)
+        echo 'usage: tools/make_env.sh {fork|upstream} DIRECTORY' >&2
+        exit 2
+        ;;
+esac
 torch=${TORCH:-torch==2.13.0}
 cd "$(dirname "$0")/.."
 
@@ -44,10 +47,6 @@ installed_version() {
 pip install --quiet --upgrade pip 'setuptools<80' wheel packaging ninja
 pip install "$torch"
 
-case $stack in
-    fork | upstream) ;;
-    *) fail "expected the stack 'fork' or 'upstream', but got '$stack'" ;;
-esac
 read -r mmcv version pair < <("$env/bin/python" - "$stack" <<'PYTHON'
 import runpy, sys, torch
 mmcv = runpy.run_path('mmfocalx/compat.py')['STACKS'][sys.argv[1]]['mmcv']

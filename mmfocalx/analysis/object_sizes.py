@@ -93,11 +93,11 @@ def size_caption(scale: str, anchors: AnchorRange | None) -> str:
     """How to read :func:`size_table`, for sizes that are measured at ``scale``."""
     shares = f'{listed([str(at) for at in PERCENTILES])} %'
     text = (
-        f'Square root of the area of a box, in pixels {scale}: {shares} of the objects of a class '
-        'are at most so large.'
+        f'Square root of the area of a box, pixels {scale}. {shares} of the objects of a class are '
+        'no larger than this.'
     )
     if anchors:
-        text += f' The anchors are {number(anchors.smallest)} to {number(anchors.largest)} large.'
+        text += f' Anchors: {number(anchors.smallest)} to {number(anchors.largest)} pixels.'
     return text
 
 

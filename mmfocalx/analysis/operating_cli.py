@@ -24,7 +24,8 @@ Writes thresholds.json, calibrator.json and report.html to --out; with --thresho
 nothing to be used, at_given_thresholds.json and report.html. The exit code is 1 if a part of the
 report is missing.
 """
-THRESHOLDS, JUDGED = 'thresholds.json', 'at_given_thresholds.json'
+THRESHOLDS, CALIBRATOR = 'thresholds.json', 'calibrator.json'
+JUDGED = 'at_given_thresholds.json'
 COMPARISON = 'For comparison only, not to be used: thresholds chosen on these images'
 GIVEN_HEAD = ('class', 'F-beta threshold', 'precision', 'recall', 'LRP threshold', 'precision',
               'recall')  # fmt: skip
@@ -75,6 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_args(arguments)
     if args.thresholds:
         _check_nothing_to_be_used(args)
+    elif (args.out / JUDGED).exists():
+        raise SystemExit(
+            f'--out {args.out} has an {JUDGED}: thresholds are not chosen where others were '
+            'judged; give another folder'
+        )
     words = [*(arguments if arguments is not None else sys.argv[1:])]
     command = shlex.join(['python', 'tools/analysis/operating_point.py', *map(str, words)])
     try:
@@ -101,18 +107,19 @@ def _check_nothing_to_be_used(args: argparse.Namespace) -> None:
             f'--calibrated {args.calibrated} with --thresholds would fit scores on the images that '
             'are only judged: leave it out'
         )
-    if (args.out / THRESHOLDS).exists():
-        raise SystemExit(
-            f'--out {args.out} has a {THRESHOLDS} already, while --thresholds only judges: give '
-            'another folder'
-        )
+    for name in (THRESHOLDS, CALIBRATOR):
+        if (args.out / name).exists():
+            raise SystemExit(
+                f'--out {args.out} has a {name} already, while --thresholds only judges: give '
+                'another folder'
+            )
 
 
 def write(found: Study, out: Path, command: str) -> bool:
     """Write page and numbers, and what is to be used; whether every part of the page is there."""
     write_json(out / (JUDGED if found.thresholds else THRESHOLDS), found.as_json())
     if found.calibration and not found.thresholds:
-        found.calibration.calibrator.save(out / 'calibrator.json')
+        found.calibration.calibrator.save(out / CALIBRATOR)
     gaps = Gaps()
     page = html_page(found, command, gaps)
     write_text(out / 'report.html', page)

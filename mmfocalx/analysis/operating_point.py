@@ -193,7 +193,8 @@ def study(
             f'{outside} of {len(found)} detections lie outside their image: they may be of another '
             'data set, or not in pixels of the original image.'
         )
-    images, cap = images_at_a_cap(rows, truth)
+    worth_keeping = min((one.lrp.threshold for one in classes if one.lrp), default=0.0)
+    images, cap = images_at_a_cap(rows, truth, worth_keeping)
     if images:
         notes.append(
             f'{images} of {len(image_ids)} images have exactly {cap} detections: the '

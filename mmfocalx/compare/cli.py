@@ -14,7 +14,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from mmfocalx.compare.child_process import locked, sigterm_as_exit
 from mmfocalx.compare.detection_files import compare_files
-from mmfocalx.compare.execution import execute, next_log
+from mmfocalx.compare.execution import execute
 from mmfocalx.compare.logs import HEADLINE
 from mmfocalx.compare.plan import parse_args, planned_runs, refused, settle_changed_runs
 from mmfocalx.compare.report import Report, write_reports
@@ -40,7 +40,8 @@ def carry_out(plan: Sequence[Run], report: Report, tools: Path, jobs: int) -> No
         if not sys.stdout.isatty():
             for run in active:
                 if run not in begun:
-                    print(f'begun     {run.label} (log: {next_log(run)})')
+                    log = f'{run.split}.log' if run.trained else 'train.log'
+                    print(f'begun     {run.label} (log: {run.work_dir / log})')
             begun.update(active)
         bar.n = ended + sum(active.values())
         running = ', '.join(f'{run.label} {share:.0%}' for run, share in active.items())

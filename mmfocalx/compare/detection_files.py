@@ -9,12 +9,12 @@ from mmfocalx.compare.building import completed, distinct_parts, judged, measure
 from mmfocalx.compare.comparison import Comparison, Group
 from mmfocalx.compare.evaluation import evaluated
 from mmfocalx.compare.logs import versions
+from mmfocalx.compare.notes import without
 from mmfocalx.compare.runs import Run
 from mmfocalx.evaluation.annotations import contents, ground_truth
 from mmfocalx.evaluation.detection_files import outside_their_images, read_detections
 from mmfocalx.files import file_hash
 from mmfocalx.reporting.gaps import Gaps
-from mmfocalx.reporting.wording import listed
 
 
 def compare_files(
@@ -64,8 +64,12 @@ def compare_files(
     ]
     for variant in variants:
         if variant.never_found:
-            lost = listed(variant.never_found)
-            notes.append(f'{variant.name} found no object of the classes {lost}.')
+            notes.append(f'{variant.name} did not find {without(variant.never_found)}')
+    notes += [
+        f'{result["detections"]} has the same content as {results[0]["detections"]}.'
+        for result in results[1:]
+        if result['content'] == results[0]['content']
+    ]
     group = Group('Detections', str(annotations), (), variants, trained=False)
     completed(group, lambda: (contents(annotations).counts, 'the annotations'), gaps)
     measure_differences(group, gaps)

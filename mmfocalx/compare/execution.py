@@ -99,12 +99,6 @@ def execute(
             steps.close()
 
 
-def next_log(run: Run) -> Path:
-    """What a run writes next: the log of its training, or of its test."""
-    trained = (read_json(run.work_dir / 'state.json') or {}).get('trained')
-    return run.work_dir / (f'{run.split}.log' if trained else 'train.log')
-
-
 Steps = Generator[float, None, str]
 """Gives the finished part, 0 to 1, whenever it has to wait; in the end what went wrong, or ''."""
 

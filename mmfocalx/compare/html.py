@@ -6,7 +6,8 @@ from mmfocalx.compare.charts import charts_of
 from mmfocalx.compare.comparison import AP_KINDS, NOTHING, QUALITY, Comparison
 from mmfocalx.compare.detections import differing_pictures, pair_to_show
 from mmfocalx.compare.evaluation import REPLICATES
-from mmfocalx.compare.markdown import SHOWN_QUALITY, digits_of, spread, verdicts
+from mmfocalx.compare.intervals import LEGEND
+from mmfocalx.compare.markdown import SHOWN_QUALITY, digits_of, spread
 from mmfocalx.plotting import line_styles
 from mmfocalx.reporting.gaps import Gaps
 from mmfocalx.reporting.page import rendered
@@ -30,7 +31,7 @@ def html_report(comparison: Comparison, gaps: Gaps | None = None) -> str:
         quality_tables=(list(QUALITY)[:6], list(QUALITY)[6:]),
         shown_quality=SHOWN_QUALITY,
         digits_of=digits_of,
-        verdicts=verdicts,
+        legend=LEGEND,
         nothing=NOTHING,
         ap_kinds=AP_KINDS,
         replicates=REPLICATES,

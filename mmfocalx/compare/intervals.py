@@ -112,11 +112,10 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-VERDICTS = {
-    'better, worse': 'both intervals are on one side of 0',
-    'not beyond seed noise': 'only that over images is',
-    'not certain': 'that over images contains 0',
-}
+LEGEND = (
+    'Better and worse: both intervals are on one side of 0. Not beyond seed noise: the one over '
+    'images is, the one over seeds is not. Not certain: the one over images contains 0.'
+)
 
 
 class Difference(NamedTuple):
@@ -139,7 +138,8 @@ class Difference(NamedTuple):
         if self.over_images.certain and self.over_seeds.certain:
             return word
         if self.over_images.certain and math.isnan(self.over_seeds.low):
-            return f'{word} on these images; one seed says no more'
+            why = 'one seed says no more' if len(self.seeds) < 2 else 'the seeds do not differ'
+            return f'{word} on these images; {why}'
         return 'not beyond seed noise' if self.over_images.certain else 'not certain'
 
     @property

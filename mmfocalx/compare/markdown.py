@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from mmfocalx.compare.comparison import AP_KINDS, NOTHING, QUALITY, Comparison, Group
-from mmfocalx.compare.intervals import VERDICTS, Interval, Spread
+from mmfocalx.compare.intervals import LEGEND, Interval, Spread
 from mmfocalx.reporting.gaps import Gaps
 from mmfocalx.reporting.wording import duration, number, table
 
@@ -96,7 +96,7 @@ def _differences(group: Group) -> str:
             bounds(difference.over_images),
             bounds(difference.over_seeds),
             ', '.join(map(str, difference.seeds)),
-            difference.verdict,
+            difference.verdict if group.trained else difference.verdict_on_images,
         ]
         for variant in group.others
         for kind, difference in variant.differences.items()
@@ -107,12 +107,15 @@ def _differences(group: Group) -> str:
         return (
             f'Percentage points more than `{group.baseline.name}`, with 95 % intervals over images '
             '(paired bootstrap).\n\n'
-            + table(['file', '', 'difference', 'over images'], [row[:4] for row in rows])
+            + table(
+                ['file', '', 'difference', 'over images', 'verdict'],
+                [[*row[:4], row[-1]] for row in rows],
+            )
         )
     return (
         f'Percentage points more than `{group.baseline.name}`, with 95 % intervals over images '
         "(paired bootstrap) and over seeds (Welch's t), over the seeds that both have. "
-        f'The verdict: {verdicts()}.\n\n'
+        f'{LEGEND}\n\n'
         + table(['config', '', 'difference', 'over images', 'over seeds', 'seeds', 'verdict'], rows)
     )
 
@@ -163,11 +166,6 @@ def _left_out(comparison: Comparison) -> str:
 def digits_of(quality: str) -> int:
     """Decimals that a score-quality number is shown with."""
     return 2 if QUALITY[quality].factor == 1 else 1
-
-
-def verdicts() -> str:
-    """What each verdict means."""
-    return '; '.join(f'{verdict}: {meaning}' for verdict, meaning in VERDICTS.items())
 
 
 def bounds(interval: Interval) -> str:

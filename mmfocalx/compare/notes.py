@@ -42,7 +42,9 @@ def notes_of(comparison: Comparison, plan: Sequence[Run]) -> list[str]:
 
 def _on_versions(comparison: Comparison) -> Iterator[str]:
     for package in comparison.versions:
-        found = {result['versions'].get(package, 'none') for result in comparison.results}
+        found = {
+            (result.get('versions') or {}).get(package, 'none') for result in comparison.results
+        }
         if len(found) > 1:
             yield f'The runs were trained with different versions of {package}: ' + ', '.join(
                 sorted(found)
@@ -129,12 +131,7 @@ def _on_group(group: Group) -> Iterator[str]:
         if all(name in variant.never_found for variant in finished):
             never_found.append(name)
     if never_found:
-        several = len(never_found) > 1
-        yield (
-            f'No seed of any {group.detector} config found an object of the '
-            f'class{"es" * several} {listed(never_found)}: mAP counts '
-            f'{"them" if several else "it"} as 0.'
-        )
+        yield f'No seed of any {group.detector} config found {without(never_found)}'
 
 
 def _on_folder(plan: Sequence[Run]) -> Iterator[str]:
@@ -148,6 +145,15 @@ def _on_folder(plan: Sequence[Run]) -> Iterator[str]:
             f'Runs of {listed(others)} are in this folder, too; this report is of the configs that '
             'the last command named.'
         )
+
+
+def without(classes: Sequence[str]) -> str:
+    """The end of a sentence on classes that were never found."""
+    several = len(classes) > 1
+    return (
+        f'an object of the class{"es" * several} {listed(classes)}: mAP counts '
+        f'{"them" if several else "it"} as 0.'
+    )
 
 
 def _on_pairs(variant: Variant, baseline: Variant) -> Iterator[str]:

@@ -96,14 +96,21 @@ def _some(values: Sequence[Any]) -> str:
     return f'{shown} and {len(values) - SHOWN} more' if len(values) > SHOWN else shown
 
 
-def images_at_a_cap(detections: NDArray[np.float64], truth: GroundTruth) -> tuple[int, int]:
+def images_at_a_cap(
+    detections: NDArray[np.float64], truth: GroundTruth, threshold: float
+) -> tuple[int, int]:
     """How many images have the most of the (N, 7) rows of `truth`, and how many rows that is.
 
-    (0, 0) where they are so few, images or rows, that it may be a coincidence.
+    Images with a row that scores less than the threshold are left out: what a cap takes from them
+    would score less, too. (0, 0) where they are so few, images or rows, that it may be a
+    coincidence.
     """
-    counts = np.bincount(detections[:, 0].astype(np.int64), minlength=len(truth.image_index))
+    image, score = detections[:, 0].astype(np.int64), detections[:, 5]
+    counts = np.bincount(image, minlength=len(truth.image_index))
     most = int(counts.max())
-    images = int((counts == most).sum())
+    full = counts == most
+    full[image[score < threshold]] = False
+    images = int(full.sum())
     if images < FEWEST_AT_A_CAP or images / len(counts) < SHARE_AT_A_CAP or most < LOWEST_CAP:
         return 0, 0
     return images, most

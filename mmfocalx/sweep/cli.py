@@ -176,7 +176,9 @@ def summary(findings: Findings) -> str:
         else:
             lines.append(f'Compare it on other seeds: {findings.compare_command}')
         if plan.options:
-            lines.append(f'It says what all trials were trained with, too: {plan.given}')
+            lines.append(
+                f'{plan.out / "best.py"} says what all trials were trained with, too: {plan.given}'
+            )
     counts = {state: len(findings.with_state(state)) for state in ('complete', 'pruned', 'failed')}
     lines.append(', '.join(f'{number} {state}' for state, number in counts.items()))
     lines += [f'Missing in the report: {gap.part} ({gap.reason})' for gap in findings.gaps]

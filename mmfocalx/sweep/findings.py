@@ -72,7 +72,7 @@ class Findings:
     @property
     def fruitless(self) -> bool:
         """Whether no trial is better than the config as it is, which is among them."""
-        return self.default is not None and self.best is self.default
+        return self.default is not None and self.gain <= 0
 
     @property
     def compare_command(self) -> str:
@@ -80,10 +80,17 @@ class Findings:
         first = max(self.plan.seeds) + 1
         seeds = map(str, range(first, first + SEEDS_TO_COMPARE))
         out = self.plan.out
-        words = ['python', 'tools/compare.py', str(self.plan.config), str(out / 'best.py')]
+        best = f'{self.plan.config.stem}-best={out / "best.py"}'
+        words = ['python', 'tools/compare.py', str(self.plan.config), best]
         words += ['--seeds', *seeds, '--out', str(out / 'compared')]
-        if self.plan.options:
-            words += ['--cfg-options', *(f'{k}={v}' for k, v in self.plan.options.items())]
+        searched = self.plan.space.options(self.best.last.params) if self.best else {}
+        options = [
+            f'{key}={value}'
+            for key, value in self.plan.options.items()
+            if not any(f'{key}.'.startswith(f'{own}.') for own in searched)
+        ]
+        if options:
+            words += ['--cfg-options', *options]
         return shlex.join(words)
 
     @cached_property
@@ -125,8 +132,8 @@ class Findings:
         notes = []
         if self.fruitless:
             notes.append(
-                'No trial is better than the config as it is, whose settings best.py has. More '
-                'trials or other ranges may find something.'
+                'No trial is better than the config as it is. More trials or other ranges may find '
+                'something.'
             )
         elif self.best is not None:
             notes.append(

@@ -125,6 +125,10 @@ def test_thresholds_are_not_judged_beside_others_nor_scores_calibrated(tmp_path:
     with pytest.raises(SystemExit, match=r'--calibrated .*calibrated\.json with --thresholds'):
         run(tmp_path / 'test', 1, '--thresholds', file, '--calibrated', scores)
     assert not scores.exists()
+    run(tmp_path / 'test', 1, '--thresholds', file)
+    with pytest.raises(SystemExit, match=r'out has an at_given_thresholds\.json'):
+        run(tmp_path / 'test', 1)
+    assert not (tmp_path / 'test/out/thresholds.json').exists()
 
 
 def edited(file: Path, **changes: object) -> Path:

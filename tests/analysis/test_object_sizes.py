@@ -112,7 +112,7 @@ def test_pixels_are_labelled(annotations: Path, tmp_path: Path) -> None:
     assert numbers['scale_of_sizes'] == 'at the scale of training'
     for text, scale in ((plain, 'in the original images'), (page, 'at the scale of training')):
         assert 'Boxes in the original images: ' in text
-        assert f'Square root of the area of a box, in pixels {scale}: ' in text
+        assert f'Square root of the area of a box, pixels {scale}. ' in text
         assert f'Square root of the area, {scale}.' in text
 
 

@@ -135,6 +135,12 @@ def test_interval_over_seeds_is_welchs() -> None:
     assert math.isnan(over_seeds([1.0], [2.0]).low)
 
 
+def test_verdict_without_an_interval_over_seeds_says_why() -> None:
+    images, none = Interval(2, 1, 3), Interval(2, math.nan, math.nan)
+    assert Difference(images, none, [4]).verdict.endswith('one seed says no more')
+    assert Difference(images, none, [4, 5]).verdict.endswith('the seeds do not differ')
+
+
 @pytest.mark.parametrize(
     ('images', 'seeds', 'words'),
     [
@@ -142,7 +148,6 @@ def test_interval_over_seeds_is_welchs() -> None:
         ((-2, -3, -1), (-2, -3, -1), 'worse'),
         ((2, 1, 3), (2, -1, 4), 'not beyond seed noise'),
         ((2, -1, 3), (2, 1, 4), 'not certain'),
-        ((2, 1, 3), (2, math.nan, math.nan), 'one seed'),
     ],
 )
 def test_verdict_needs_both_intervals(images: tuple, seeds: tuple, words: str) -> None:

@@ -102,6 +102,18 @@ def test_files_of_one_name_go_by_their_paths(
     assert [row['name'] for row in done.results['summary']] == [str(paths[0]), str(same)]
 
 
+def test_a_copy_of_the_baseline_is_named(files: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    data, paths = files
+    copy = tmp_path / 'copy.json'
+    copy.write_bytes(paths[0].read_bytes())
+    done = compare(tmp_path / 'out', data / 'annotations.json', *paths, copy)
+    said = [note for note in done.results['notes'] if 'same content' in note]
+    assert said == [f'{copy} has the same content as {paths[0]}.']
+    lines = (tmp_path / 'out/report.md').read_text().splitlines()
+    rows = [line for line in lines if line.startswith('| copy | mAP')]
+    assert [row.split(' | ')[-1] for row in rows] == ['not certain |']
+
+
 def bad_image(found: list, truth: dict) -> None:
     found[0]['image_id'] = 77
 

@@ -59,7 +59,8 @@ def test_values_best_config_and_page(sweep: Sweep, capsys: pytest.CaptureFixture
     assert f'{100 * values[best]:.1f} (+{100 * (values[best] - values[0]):.1f})' in page
     assert 'History' in page
     assert 'Along step' in page
-    command = f'compare.py {sweep.config} {sweep.out / "best.py"} --seeds 1 2 3 --out'
+    best = f'{sweep.config.stem}-best={sweep.out / "best.py"}'
+    command = f'compare.py {sweep.config} {best} --seeds 1 2 3 --out'
     assert command in page
     assert command in capsys.readouterr().out
     assert 'Missing' not in page
@@ -92,6 +93,15 @@ def test_the_comparison_has_the_options_of_the_trials(
     words = shlex.split(line)
     assert words[words.index('--seeds') :][:4] == ['--seeds', '3', '4', '5']
     assert words[-2:] == ['--cfg-options', 'size=(4, 5)']
+
+
+def test_the_comparison_leaves_the_searched_values_to_the_best(
+    sweep: Sweep, capsys: pytest.CaptureFixture
+) -> None:
+    sweep.run(*STEP, '--trials', 4, '--cfg-options', 'step=0.3')
+    said = capsys.readouterr().out
+    assert 'Compare it on other seeds' in said
+    assert '--cfg-options' not in said.split('Compare it on other seeds')[1].splitlines()[0]
 
 
 def test_two_seeds_are_averaged(sweep: Sweep) -> None:
