@@ -9,7 +9,7 @@ from mmfocalx.compare.building import completed, distinct_parts, judged, measure
 from mmfocalx.compare.comparison import Comparison, Group
 from mmfocalx.compare.evaluation import evaluated
 from mmfocalx.compare.logs import versions
-from mmfocalx.compare.notes import without
+from mmfocalx.compare.notes import never_found_by
 from mmfocalx.compare.runs import Run
 from mmfocalx.evaluation.annotations import contents, ground_truth
 from mmfocalx.evaluation.detection_files import outside_their_images, read_detections
@@ -64,7 +64,7 @@ def compare_files(
     ]
     for variant in variants:
         if variant.never_found:
-            notes.append(f'{variant.name} did not find {without(variant.never_found)}')
+            notes.append(never_found_by(f'{variant.name} did not find', variant.never_found))
     notes += [
         f'{result["detections"]} has the same content as {results[0]["detections"]}.'
         for result in results[1:]

@@ -131,7 +131,7 @@ def _on_group(group: Group) -> Iterator[str]:
         if all(name in variant.never_found for variant in finished):
             never_found.append(name)
     if never_found:
-        yield f'No seed of any {group.detector} config found {without(never_found)}'
+        yield never_found_by(f'No seed of any {group.detector} config found', never_found)
 
 
 def _on_folder(plan: Sequence[Run]) -> Iterator[str]:
@@ -147,11 +147,11 @@ def _on_folder(plan: Sequence[Run]) -> Iterator[str]:
         )
 
 
-def without(classes: Sequence[str]) -> str:
-    """The end of a sentence on classes that were never found."""
+def never_found_by(subject: str, classes: Sequence[str]) -> str:
+    """A sentence on classes of which no object was found; the subject comes with its verb."""
     several = len(classes) > 1
     return (
-        f'an object of the class{"es" * several} {listed(classes)}: mAP counts '
+        f'{subject} an object of the class{"es" * several} {listed(classes)}: mAP counts '
         f'{"them" if several else "it"} as 0.'
     )
 
@@ -166,7 +166,7 @@ def _on_pairs(variant: Variant, baseline: Variant) -> Iterator[str]:
             f'both have: {", ".join(map(str, shared))}.'
         )
     same = [
-        one.result.get('predictions_hash', one) == other.result.get('predictions_hash')
+        one.result['predictions_hash'] == other.result['predictions_hash']
         for one, other in zip(variant.of_seeds(shared), baseline.of_seeds(shared), strict=True)
     ]
     if same and all(same):

@@ -129,6 +129,9 @@ def test_thresholds_are_not_judged_beside_others_nor_scores_calibrated(tmp_path:
     with pytest.raises(SystemExit, match=r'out has an at_given_thresholds\.json'):
         run(tmp_path / 'test', 1)
     assert not (tmp_path / 'test/out/thresholds.json').exists()
+    (tmp_path / 'test/out/calibrator.json').write_text('{}')
+    with pytest.raises(SystemExit, match=r'out has a calibrator\.json already'):
+        run(tmp_path / 'test', 1, '--thresholds', file)
 
 
 def edited(file: Path, **changes: object) -> Path:

@@ -167,6 +167,8 @@ def test_configs_with_the_same_detections_are_named(
     assert [note for note in done.results['notes'] if 'same detections' in note] == [
         'b has the same detections as the baseline a.'
     ]
+    for text in (done.page, (tmp_path / 'out/report.md').read_text()):
+        assert 'Not beyond seed noise: the one over images is, the one over seeds is not.' in text
 
 
 @pytest.mark.parametrize('change', ['delete', 'empty', 'edit'])

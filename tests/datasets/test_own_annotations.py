@@ -158,6 +158,7 @@ def test_yolo() -> None:
     Path('my_data/data.yaml').write_text('train: images/train\nnames:\n  0: bolt\n  1: nut\n')
     for split in SPLITS:
         write_yolo(split, CORNERS if split == 'train' else {f'{split}.jpg': CORNERS['a.jpg']})
+        Path('my_data/images', split, '.DS_Store').write_bytes(b'no image')
     exec('\n'.join(code('From YOLO text')), {})
     assert [categories(split) for split in SPLITS] == 3 * [[(1, 'bolt'), (2, 'nut')]]
     assert read('train', 'images/', names) == expected(CORNERS)

@@ -166,6 +166,11 @@ def test_only_the_loss_and_the_quality_differ_from_the_focal_neighbour(name: str
     assert rest(name) == rest(name.replace(f'_{loss}_', f'_{neighbour}_'))
 
 
+@pytest.mark.parametrize('name', [n for n in NAMES if n.startswith('retinanet/') and 'lite0' in n])
+def test_fine_tuned_boxes_have_the_weight_of_mmdet(name: str) -> None:
+    assert Config.fromfile(FOLDER / name).model.bbox_head.loss_bbox.loss_weight == 1.0
+
+
 @pytest.mark.parametrize('name', [name for name in NAMES if parts(name)[1] == 'rank-sort'])
 def test_ranking_balances_the_boxes_and_needs_no_threshold(name: str) -> None:
     model = Config.fromfile(FOLDER / name).model

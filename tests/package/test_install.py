@@ -200,3 +200,14 @@ def test_united_sources_compute_what_each_file_alone_does(tmp_path: Path) -> Non
         results.append([getattr(loaded, function)(7) for function in functions])
     assert results[0] == results[1]
     assert results[0][::4] == [8, 27, 14, 307, -7, 7]
+
+
+@pytest.mark.parametrize('words', [[], ['fork'], ['frok', 'env'], ['fork', 'env', 'more']])
+def test_make_env_refuses_before_it_makes_anything(words: list[str], tmp_path: Path) -> None:
+    script = ROOT / 'tools/make_env.sh'
+    done = subprocess.run(
+        ['bash', str(script), *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, '')
+    assert done.stderr == 'usage: tools/make_env.sh {fork|upstream} DIRECTORY\n'
+    assert not (ROOT / 'env').exists()
