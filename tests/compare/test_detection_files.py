@@ -110,8 +110,12 @@ def test_a_copy_of_the_baseline_is_named(files: tuple[Path, list[Path]], tmp_pat
     said = [note for note in done.results['notes'] if 'same content' in note]
     assert said == [f'{copy} has the same content as {paths[0]}.']
     lines = (tmp_path / 'out/report.md').read_text().splitlines()
-    rows = [line for line in lines if line.startswith('| copy | mAP')]
-    assert [row.split(' | ')[-1] for row in rows] == ['not certain |']
+    rows = [line.strip('| ').split(' | ') for line in lines]
+    verdicts = {row[0]: row[-1] for row in rows if len(row) == 5 and row[1] == 'mAP'}
+    gain = done.difference('second')['over_images']
+    assert gain['low'] > 0 or gain['high'] < 0
+    word = 'better' if gain['difference'] > 0 else 'worse'
+    assert verdicts == {'second': f'{word} on these images', 'copy': 'not certain'}
 
 
 def bad_image(found: list, truth: dict) -> None:
