@@ -19,6 +19,7 @@ from mmfocalx.compare.logs import HEADLINE
 from mmfocalx.compare.plan import parse_args, planned_runs, refused, settle_changed_runs
 from mmfocalx.compare.report import Report, write_reports
 from mmfocalx.compare.runs import Outcome, Run
+from mmfocalx.reporting.wording import percent
 
 BAR = '{percentage:3.0f}%|{bar}|{postfix} [{elapsed}, about {remaining} left]'
 PATIENCE = 2.0
@@ -61,7 +62,7 @@ def describe(outcome: Outcome) -> str:
         return f'FAILED {outcome.run.label}: {outcome.reason} (log: {outcome.run.work_dir})'
     state = 'done' if outcome.new else 'was there'
     ap = outcome.result['metrics'].get(HEADLINE['mAP'])
-    return f'{state:9} {outcome.run.label}: mAP {"unknown" if ap is None else f"{ap:.3f}"}'
+    return f'{state:9} {outcome.run.label}: mAP {"unknown" if ap is None else percent(ap)}'
 
 
 def main(tools: Path, arguments: Sequence[str] | None = None) -> int:

@@ -69,7 +69,7 @@ def _summary(comparison: Comparison) -> str:
             ),
         )
     return table(
-        ['config', 'seeds', *AP_KINDS, 'training time', 'memory (MB)'],
+        ['config', 'seeds', *AP_KINDS, 'training time', 'peak memory (MB)'],
         (
             [
                 variant.name,

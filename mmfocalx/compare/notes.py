@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-
 from mmfocalx.compare.comparison import Comparison, Group, Variant
-from mmfocalx.compare.resolved_config import annotation_files, config_hash
+from mmfocalx.compare.resolved_config import annotation_files, config_hash, read_config
 from mmfocalx.compare.runs import Run
 from mmfocalx.evaluation.annotations import contents
 from mmfocalx.files import file_hash
@@ -68,7 +66,7 @@ def _on_config(run: Run) -> Iterator[str]:
         )
     try:
         edited = run.content is not None and config_hash(run.content) != config_hash(
-            Config.fromfile(str(run.config), import_custom_modules=False)
+            read_config(run.config)
         )
     except Exception:  # by now it may say anything
         edited = True

@@ -11,7 +11,12 @@ from typing import NamedTuple
 from mmengine.config import Config, DictAction
 
 from mmfocalx.compare.identity import checkpoints
-from mmfocalx.compare.resolved_config import annotation_files, split_data, training_length
+from mmfocalx.compare.resolved_config import (
+    annotation_files,
+    read_config,
+    split_data,
+    training_length,
+)
 from mmfocalx.compare.runs import SPLITS, ChangedRunError, Outcome, Run
 from mmfocalx.evaluation.annotations import contents, ground_truth
 
@@ -149,7 +154,7 @@ def planned_runs(args: argparse.Namespace) -> list[Run]:
     contents: dict[Path, Config] = {}
     for _, path in args.configs:
         with suppress(Exception):  # what is wrong with it is said by `refused`
-            contents[path] = Config.fromfile(str(path), import_custom_modules=False)
+            contents[path] = read_config(path)
     return [
         Run(
             name=name,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 PREDICTIONS = 'predictions'
 
@@ -29,6 +31,21 @@ class SplitData(NamedTuple):
     classes: tuple[str, ...]
 
 
+def read_config(path: Path) -> Config:
+    """What a config file and its bases say; mmengine's lines on environment variables are left out.
+
+    Raises:
+        Exception: Of any type, if it cannot be read.
+    """
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        return Config.fromfile(str(path), import_custom_modules=False)
+    finally:
+        logger.setLevel(level)
+
+
 def config_hash(config: Config) -> str:
     """Hash of everything that a resolved config says, whatever file it came from."""
     text = json.dumps(config.to_dict(), sort_keys=True, default=repr)
@@ -43,7 +60,7 @@ def write_config(config: Config, path: Path) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     config.dump(path)
-    if config_hash(Config.fromfile(str(path), import_custom_modules=False)) != config_hash(config):
+    if config_hash(read_config(path)) != config_hash(config):
         raise ValueError(f'{config.filename} holds values that a written config cannot express')
     return path
 

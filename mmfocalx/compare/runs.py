@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmfocalx.compare.child_process import locked
 from mmfocalx.compare.identity import changes, testing_identity, training_identity
 from mmfocalx.compare.logs import was_started
+from mmfocalx.compare.resolved_config import read_config
 from mmfocalx.errors import check_choice
 from mmfocalx.files import file_hash, read_json
 
@@ -61,7 +62,7 @@ class Run:
     @cached_property
     def settings(self) -> Config:
         """The config with its bases, the options and the seed merged in, as it was first read."""
-        content = self.content or Config.fromfile(str(self.config), import_custom_modules=False)
+        content = self.content or read_config(self.config)
         settings = Config(content.to_dict(), filename=str(self.config))
         settings.merge_from_dict({**self.options, 'randomness.seed': self.seed})
         return settings

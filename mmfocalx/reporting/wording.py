@@ -29,6 +29,11 @@ def signed(value: float, digits: int = 1) -> str:
     return f'{round(value, digits) + 0.0:+.{digits}f}'.replace('-', '−')
 
 
+def percent(share: float, digits: int = 1) -> str:
+    """A share of 0 to 1 in percent, '–' for NaN and infinity."""
+    return f'{number(100 * share, digits)} %'
+
+
 def duration(seconds: float) -> str:
     """Minutes and seconds, '–' for NaN."""
     if not math.isfinite(seconds):

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmfocalx.compare.resolved_config import config_hash
+from mmfocalx.compare.resolved_config import config_hash, read_config
 from mmfocalx.files import whole
 
 
@@ -27,7 +27,7 @@ def write_inheriting_config(settings: Config, base: Path, path: Path, title: str
     Raises:
         ValueError: If a written config cannot express it.
     """
-    before = Config.fromfile(str(base), import_custom_modules=False)
+    before = read_config(base)
     override = Config(difference(before.to_dict(), settings.to_dict()))
     comment = ''.join(f'# {line}\n' for line in title.splitlines())
     parent = os.path.relpath(base.resolve(), path.parent.resolve())
@@ -43,7 +43,7 @@ def _check(written: Path, settings: Config, base: Path) -> None:
     trial = written.with_name(f'{written.name}.py')  # configs are known by this ending
     try:
         trial.write_text(written.read_text(encoding='utf-8'), encoding='utf-8')
-        found = Config.fromfile(str(trial), import_custom_modules=False)
+        found = read_config(trial)
     finally:
         trial.unlink(missing_ok=True)
     if config_hash(found) != config_hash(settings):

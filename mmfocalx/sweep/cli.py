@@ -17,7 +17,8 @@ from optuna.exceptions import ExperimentalWarning
 from mmfocalx.compare.child_process import sigterm_as_exit
 from mmfocalx.compare.identity import testing_identity
 from mmfocalx.compare.plan import trouble
-from mmfocalx.compare.resolved_config import training_length
+from mmfocalx.compare.resolved_config import read_config, training_length
+from mmfocalx.reporting.wording import percent
 from mmfocalx.sweep.arguments import parse_args
 from mmfocalx.sweep.findings import Findings
 from mmfocalx.sweep.parameters import parse
@@ -42,7 +43,8 @@ def main(tools: Path, arguments: Sequence[str] | None = None) -> int:
     """
     args = parse_args(arguments)
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors='replace')  # whatever the locale lacks
+        # Whatever the locale lacks; and a log that is watched shows each line when it is there.
+        sys.stdout.reconfigure(errors='replace', line_buffering=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the bar says it
     warnings.simplefilter('ignore', ExperimentalWarning)
     command = shlex.join(['python', 'tools/sweep.py', *(arguments or sys.argv[1:])])
@@ -61,7 +63,7 @@ def main(tools: Path, arguments: Sequence[str] | None = None) -> int:
     with sigterm_as_exit():
         worker = Worker(study, plan, watch, tools, min(args.heartbeat, 5))
         worker.queue_lost(failed=args.retry_failed)
-        progress = Progress(worker.slots(), plan.trials, plan.metric)
+        progress = Progress(worker.slots(), plan)
         reason = ''
         try:
             worker.work(progress.show, ended)
@@ -88,7 +90,7 @@ def planned(args: argparse.Namespace) -> Plan:
         SystemExit: If they cannot work; it says why.
     """
     try:
-        content = Config.fromfile(str(args.config), import_custom_modules=False)
+        content = read_config(args.config)
         config = Config(content.to_dict(), filename=str(args.config))
         options = dict(args.cfg_options)
         config.merge_from_dict(options)
@@ -169,7 +171,8 @@ def summary(findings: Findings) -> str:
     if best is not None and best.last.value is not None:
         gain = f', {100 * findings.gain:+.1f} points' if findings.default else ''
         lines.append(
-            f'Best: trial {best.index}, {plan.metric} {best.last.value:.4f}{gain} ({setting(best)})'
+            f'Best: trial {best.index}, {plan.metric} {percent(best.last.value, 2)}{gain} '
+            f'({setting(best)})'
         )
         if findings.fruitless:
             lines.append('No trial is better than the config as it is.')

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from mmfocalx.files import write_json
 from mmfocalx.reporting.gaps import Gaps
+from mmfocalx.reporting.wording import percent
 from mmfocalx.sweep.best import write_inheriting_config
 from mmfocalx.sweep.progress import best_of, setting
 from mmfocalx.sweep.slots import Slot
@@ -176,9 +177,10 @@ class Findings:
             return
         run = self.plan.run(self.best.index, self.plan.seeds[0], self.best.last.params)
         seeds = ', '.join(map(str, self.plan.seeds))
+        value = percent(self.best.last.value or 0.0, 2)
         title = (
-            f'{self.plan.metric} {self.best.last.value:.4f} on val, seed {seeds}: trial '
-            f'{self.best.index} of the study {self.study.study_name}.\n'
+            f'{self.plan.metric} {value} on val, seed {seeds}: trial {self.best.index} of '
+            f'the study {self.study.study_name}.\n'
             f'{setting(self.best)}'
         )
         if self.plan.options:

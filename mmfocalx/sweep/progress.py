@@ -9,7 +9,9 @@ from typing import Any
 from optuna.trial import TrialState
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from mmfocalx.reporting.wording import percent
 from mmfocalx.sweep.slots import Slot
+from mmfocalx.sweep.worker import Plan
 
 BAR = '{percentage:3.0f}%|{bar}|{postfix} [{elapsed}, about {remaining} left]'
 
@@ -36,8 +38,8 @@ def describe(slot: Slot, metric: str) -> str:
     if slot.reason:
         return f'FAILED {about}: {slot.reason}'
     if slot.last.state == TrialState.PRUNED:
-        return f'pruned {about}: mAP {slot.last.value or 0:.3f} after {slot.last.last_step}'
-    return f'done   {about}: {metric} {slot.last.value:.3f}'
+        return f'pruned {about}: mAP {percent(slot.last.value or 0.0)} after {slot.last.last_step}'
+    return f'done   {about}: {metric} {percent(slot.last.value or 0.0)}'
 
 
 class Progress:
@@ -45,22 +47,27 @@ class Progress:
 
     Args:
         slots: Those that have been there before.
-        trials: Number of all.
-        metric: Kind of AP that is shown.
+        plan: What all trials have in common.
     """
 
-    def __init__(self, slots: Sequence[Slot], trials: int, metric: str) -> None:
-        self._trials, self._metric = trials, metric
+    def __init__(self, slots: Sequence[Slot], plan: Plan) -> None:
+        self._plan = plan
+        self._begun: set[int] = set()
         done = sum(slot.finished for slot in slots)
-        self._bar = tqdm(total=trials, initial=done, disable=None, smoothing=0, bar_format=BAR)
+        self._bar = tqdm(total=plan.trials, initial=done, disable=None, smoothing=0, bar_format=BAR)
 
     def show(self, slots: Sequence[Slot], index: int | None, share: float) -> None:
-        """Show the slots, and how far one trial is."""
+        """Show the slots, and how far one trial is; a file gets a line for each that begins."""
+        if index is not None and index not in self._begun and not sys.stdout.isatty():
+            log = self._plan.run(index, self._plan.seeds[0], {}).work_dir / 'train.log'
+            print(f'begun  trial {index} (log: {log})')
+            self._begun.add(index)
         done = sum(slot.finished for slot in slots)
-        self._bar.n = min(self._trials, done + share)
-        parts = [f'{done}/{self._trials} trials']
+        self._bar.n = min(self._plan.trials, done + share)
+        parts = [f'{done}/{self._plan.trials} trials']
         if (best := best_of(slots)) is not None:
-            parts.append(f'best {self._metric} {best.last.value:.3f} (trial {best.index})')
+            value = percent(best.last.value or 0.0)
+            parts.append(f'best {self._plan.metric} {value} (trial {best.index})')
         if index is None:
             parts.append('waiting for the last trials of other workers')
         else:
@@ -69,7 +76,7 @@ class Progress:
 
     def line(self, slot: Slot) -> None:
         """Write a line on a trial that has ended."""
-        self._bar.write(describe(slot, self._metric), file=sys.stdout)
+        self._bar.write(describe(slot, self._plan.metric), file=sys.stdout)
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 
 from helpers import stub_tools, tiny_detection
 from helpers.comparing import compare, read
 from helpers.forkserver import FORKSERVER
 from mmfocalx.compare.child_process import locked
 from mmfocalx.compare.cli import main
+from mmfocalx.compare.resolved_config import read_config
 
 
 @pytest.fixture
@@ -130,6 +132,34 @@ def test_a_log_names_each_run_when_it_begins(
     lines = [line.split(':')[0].split(' (')[0] for line in capsys.readouterr().out.splitlines()]
     said = [line for line in lines if line.startswith(('begun', 'done', 'was there'))]
     assert said == ['was there a seed 0', 'begun     b seed 0', 'done      b seed 0']
+
+
+def test_a_log_has_map_in_percent_as_the_report_has(
+    tmp_path: Path, data: Path, tools: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = compare(tools, tmp_path / 'out', config, '--seeds', 0)
+    measured = 100 * done.results['runs'][0]['metrics']['coco/bbox_mAP']
+    assert measured > 1
+    assert f'done      a seed 0: mAP {measured:.1f} %' in capsys.readouterr().out.splitlines()
+
+
+def test_a_log_has_no_lines_on_environment_variables(
+    tmp_path: Path,
+    data: Path,
+    tools: Path,
+    config: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv('NOTE_OF_A', 'from the environment')
+    config.write_text(config.read_text() + "\nnote = '{{$NOTE_OF_A:nothing}}'\n")
+    level = MMLogger.get_current_instance().level
+    done = compare(tools, tmp_path / 'out', config, '--seeds', 0)
+    assert done.code == 0
+    captured = capfd.readouterr()
+    assert 'NOTE_OF_A' not in captured.out + captured.err
+    assert read_config(config).note == 'from the environment'
+    assert MMLogger.get_current_instance().level == level
 
 
 def test_a_log_names_what_is_written_next(

@@ -59,10 +59,19 @@ def test_values_best_config_and_page(sweep: Sweep, capsys: pytest.CaptureFixture
     assert f'{100 * values[best]:.1f} (+{100 * (values[best] - values[0]):.1f})' in page
     assert 'History' in page
     assert 'Along step' in page
-    best = f'{sweep.config.stem}-best={sweep.out / "best.py"}'
-    command = f'compare.py {sweep.config} {best} --seeds 1 2 3 --out'
+    named = f'{sweep.config.stem}-best={sweep.out / "best.py"}'
+    command = f'compare.py {sweep.config} {named} --seeds 1 2 3 --out'
     assert command in page
-    assert command in capsys.readouterr().out
+    log = capsys.readouterr().out.splitlines()
+    assert any(command in line for line in log)
+    for index, value in enumerate(values):
+        training = sweep.folder(index) / 'train.log'
+        begun = log.index(f'begun  trial {index} (log: {training})')
+        assert training.exists()
+        ended = f'done   trial {index} (step {steps[index]:.4g}): mAP {100 * value:.1f} %'
+        assert log.index(ended) > begun
+    head = (sweep.out / 'best.py').read_text().splitlines()[0]
+    assert head.startswith(f'# mAP {100 * values[best]:.2f} % on val, seed 0: trial ')
     assert 'Missing' not in page
     assert 'src="http' not in swept.page
 
