@@ -7,10 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from io import TextIOWrapper
 from pathlib import Path
-
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 from mmfocalx.compare.child_process import locked, sigterm_as_exit
 from mmfocalx.compare.detection_files import compare_files
@@ -19,9 +16,9 @@ from mmfocalx.compare.logs import HEADLINE
 from mmfocalx.compare.plan import parse_args, planned_runs, refused, settle_changed_runs
 from mmfocalx.compare.report import Report, write_reports
 from mmfocalx.compare.runs import Outcome, Run
+from mmfocalx.reporting.console import progress_bar, write_line_by_line
 from mmfocalx.reporting.wording import percent
 
-BAR = '{percentage:3.0f}%|{bar}|{postfix} [{elapsed}, about {remaining} left]'
 PATIENCE = 2.0
 """Seconds to wait for another comparison in the same folder."""
 
@@ -33,7 +30,7 @@ def carry_out(plan: Sequence[Run], report: Report, tools: Path, jobs: int) -> No
     """
     runs = [run for run in plan if run not in report.outcomes]
     before = sum(run.finished() is not None for run in runs)
-    bar = tqdm(total=len(runs), initial=before, disable=None, smoothing=0, bar_format=BAR)
+    bar = progress_bar(len(runs), before)
     ended = 0
     begun: set[Run] = set()
 
@@ -72,9 +69,7 @@ def main(tools: Path, arguments: Sequence[str] | None = None) -> int:
         0 if every run and every part of the report is there, 1 if not, 130 after Ctrl-C.
     """
     args = parse_args(arguments)
-    if isinstance(sys.stdout, TextIOWrapper):
-        # Whatever the locale lacks; and a log that is watched shows each line when it is there.
-        sys.stdout.reconfigure(errors='replace', line_buffering=True)
+    write_line_by_line()
     command = shlex.join(['python', 'tools/compare.py', *(arguments or sys.argv[1:])])
     with sigterm_as_exit(), ExitStack() as held:
         try:

@@ -7,7 +7,6 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from io import TextIOWrapper
 from pathlib import Path
 
 import optuna
@@ -18,11 +17,11 @@ from mmfocalx.compare.child_process import sigterm_as_exit
 from mmfocalx.compare.identity import testing_identity
 from mmfocalx.compare.plan import trouble
 from mmfocalx.compare.resolved_config import read_config, training_length
-from mmfocalx.reporting.wording import percent
+from mmfocalx.reporting.console import write_line_by_line
 from mmfocalx.sweep.arguments import parse_args
 from mmfocalx.sweep.findings import Findings
 from mmfocalx.sweep.parameters import parse
-from mmfocalx.sweep.progress import Progress, setting
+from mmfocalx.sweep.progress import Progress, reached, setting
 from mmfocalx.sweep.report import write_numbers, write_page
 from mmfocalx.sweep.samplers import sampler
 from mmfocalx.sweep.slots import Slot
@@ -42,9 +41,7 @@ def main(tools: Path, arguments: Sequence[str] | None = None) -> int:
         0 if every trial has ended and the report is whole, 1 if not, 130 after Ctrl-C.
     """
     args = parse_args(arguments)
-    if isinstance(sys.stdout, TextIOWrapper):
-        # Whatever the locale lacks; and a log that is watched shows each line when it is there.
-        sys.stdout.reconfigure(errors='replace', line_buffering=True)
+    write_line_by_line()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the bar says it
     warnings.simplefilter('ignore', ExperimentalWarning)
     command = shlex.join(['python', 'tools/sweep.py', *(arguments or sys.argv[1:])])
@@ -168,11 +165,10 @@ def summary(findings: Findings) -> str:
     """What was found, in a few lines."""
     plan, best = findings.plan, findings.best
     lines = []
-    if best is not None and best.last.value is not None:
+    if best is not None:
         gain = f', {100 * findings.gain:+.1f} points' if findings.default else ''
         lines.append(
-            f'Best: trial {best.index}, {plan.metric} {percent(best.last.value, 2)}{gain} '
-            f'({setting(best)})'
+            f'Best: trial {best.index}, {plan.metric} {reached(best, 2)}{gain} ({setting(best)})'
         )
         if findings.fruitless:
             lines.append('No trial is better than the config as it is.')

@@ -18,9 +18,8 @@ from optuna.trial import TrialState
 
 from mmfocalx.files import write_json
 from mmfocalx.reporting.gaps import Gaps
-from mmfocalx.reporting.wording import percent
 from mmfocalx.sweep.best import write_inheriting_config
-from mmfocalx.sweep.progress import best_of, setting
+from mmfocalx.sweep.progress import best_of, reached, setting
 from mmfocalx.sweep.slots import Slot
 from mmfocalx.sweep.study import MADE_OF, SETTINGS
 from mmfocalx.sweep.worker import RESULTS, Plan
@@ -177,10 +176,9 @@ class Findings:
             return
         run = self.plan.run(self.best.index, self.plan.seeds[0], self.best.last.params)
         seeds = ', '.join(map(str, self.plan.seeds))
-        value = percent(self.best.last.value or 0.0, 2)
         title = (
-            f'{self.plan.metric} {value} on val, seed {seeds}: trial {self.best.index} of '
-            f'the study {self.study.study_name}.\n'
+            f'{self.plan.metric} {reached(self.best, 2)} on val, seed {seeds}: trial '
+            f'{self.best.index} of the study {self.study.study_name}.\n'
             f'{setting(self.best)}'
         )
         if self.plan.options:

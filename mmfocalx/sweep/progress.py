@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from optuna.trial import TrialState
-from tqdm import tqdm  # type: ignore[import-untyped]
 
+from mmfocalx.reporting.console import progress_bar
 from mmfocalx.reporting.wording import percent
 from mmfocalx.sweep.slots import Slot
 from mmfocalx.sweep.worker import Plan
-
-BAR = '{percentage:3.0f}%|{bar}|{postfix} [{elapsed}, about {remaining} left]'
 
 
 def shown(value: Any) -> str:
@@ -24,6 +22,11 @@ def shown(value: Any) -> str:
 def setting(slot: Slot) -> str:
     """The values of a trial in words."""
     return ', '.join(f'{name} {shown(value)}' for name, value in slot.last.params.items())
+
+
+def reached(slot: Slot, digits: int = 1) -> str:
+    """The AP that a trial came to, in percent."""
+    return percent(slot.last.value or 0.0, digits)
 
 
 def best_of(slots: Sequence[Slot]) -> Slot | None:
@@ -38,8 +41,8 @@ def describe(slot: Slot, metric: str) -> str:
     if slot.reason:
         return f'FAILED {about}: {slot.reason}'
     if slot.last.state == TrialState.PRUNED:
-        return f'pruned {about}: mAP {percent(slot.last.value or 0.0)} after {slot.last.last_step}'
-    return f'done   {about}: {metric} {percent(slot.last.value or 0.0)}'
+        return f'pruned {about}: mAP {reached(slot)} after {slot.last.last_step}'
+    return f'done   {about}: {metric} {reached(slot)}'
 
 
 class Progress:
@@ -54,7 +57,7 @@ class Progress:
         self._plan = plan
         self._begun: set[int] = set()
         done = sum(slot.finished for slot in slots)
-        self._bar = tqdm(total=plan.trials, initial=done, disable=None, smoothing=0, bar_format=BAR)
+        self._bar = progress_bar(plan.trials, done)
 
     def show(self, slots: Sequence[Slot], index: int | None, share: float) -> None:
         """Show the slots, and how far one trial is; a file gets a line for each that begins."""
@@ -66,8 +69,7 @@ class Progress:
         self._bar.n = min(self._plan.trials, done + share)
         parts = [f'{done}/{self._plan.trials} trials']
         if (best := best_of(slots)) is not None:
-            value = percent(best.last.value or 0.0)
-            parts.append(f'best {self._plan.metric} {value} (trial {best.index})')
+            parts.append(f'best {self._plan.metric} {reached(best)} (trial {best.index})')
         if index is None:
             parts.append('waiting for the last trials of other workers')
         else:

@@ -33,11 +33,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_detection.write_dataset(tmp_path_factory.mktemp('set') / 'data')
 
 
-@pytest.fixture
-def tools(tmp_path: Path) -> Path:
-    return stub_tools.write_tools(tmp_path / 'tools')
-
-
 def a_run(tmp_path: Path, data: Path, name: str = 'a', seed: int = 0, **options: str) -> Run:
     config = tmp_path / f'{name}.py'
     if not config.exists():

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from helpers import judged_runs, stub_tools, tiny_detection
+from helpers import judged_runs, stub_tools
 from helpers.comparing import Compared, compare, read
 from mmfocalx.compare import building, charts, html, markdown, report
 from mmfocalx.compare.comparison import Group
@@ -196,16 +196,6 @@ def test_a_full_disk_leaves_the_last_whole_report(
     assert f'{getattr(made, name)} could not be written: OSError' in capsys.readouterr().err
     assert getattr(made, name).read_bytes() == before[name]
     assert not list(made.page.parent.glob('*.tmp'))
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tiny_detection.write_dataset(tmp_path / 'data')
-
-
-@pytest.fixture
-def tools(tmp_path: Path) -> Path:
-    return stub_tools.write_tools(tmp_path / 'tools')
 
 
 def compare_two(tmp_path: Path, data: Path, tools: Path, mood: str = 'fine') -> Compared:

@@ -10,29 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from mmengine.logging import MMLogger
 
-from helpers import stub_tools, tiny_detection
+from helpers import stub_tools
 from helpers.comparing import compare, read
 from helpers.forkserver import FORKSERVER
 from mmfocalx.compare.child_process import locked
 from mmfocalx.compare.cli import main
-from mmfocalx.compare.resolved_config import read_config
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tiny_detection.write_dataset(tmp_path / 'data')
-
-
-@pytest.fixture
-def tools(tmp_path: Path) -> Path:
-    return stub_tools.write_tools(tmp_path / 'tools')
-
-
-@pytest.fixture
-def config(tmp_path: Path, data: Path) -> Path:
-    return stub_tools.write_config(tmp_path / 'a.py', data, pause=0.01)
 
 
 def test_a_second_comparison_leaves_and_names_the_first(
@@ -120,57 +103,6 @@ def test_a_failed_run_that_left_something_is_not_touched(
         compare(tools, tmp_path / 'out', config, '--seeds', 0)
     assert left.exists()
     assert compare(tools, tmp_path / 'out', config, '--seeds', 0, '--rerun-changed').code == 0
-
-
-def test_a_log_names_each_run_when_it_begins(
-    tmp_path: Path, data: Path, tools: Path, config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = stub_tools.write_config(tmp_path / 'b.py', data)
-    compare(tools, tmp_path / 'out', config, '--seeds', 0)
-    capsys.readouterr()
-    compare(tools, tmp_path / 'out', config, other, '--seeds', 0)
-    lines = [line.split(':')[0].split(' (')[0] for line in capsys.readouterr().out.splitlines()]
-    said = [line for line in lines if line.startswith(('begun', 'done', 'was there'))]
-    assert said == ['was there a seed 0', 'begun     b seed 0', 'done      b seed 0']
-
-
-def test_a_log_has_map_in_percent_as_the_report_has(
-    tmp_path: Path, data: Path, tools: Path, config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    done = compare(tools, tmp_path / 'out', config, '--seeds', 0)
-    measured = 100 * done.results['runs'][0]['metrics']['coco/bbox_mAP']
-    assert measured > 1
-    assert f'done      a seed 0: mAP {measured:.1f} %' in capsys.readouterr().out.splitlines()
-
-
-def test_a_log_has_no_lines_on_environment_variables(
-    tmp_path: Path,
-    data: Path,
-    tools: Path,
-    config: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv('NOTE_OF_A', 'from the environment')
-    config.write_text(config.read_text() + "\nnote = '{{$NOTE_OF_A:nothing}}'\n")
-    level = MMLogger.get_current_instance().level
-    done = compare(tools, tmp_path / 'out', config, '--seeds', 0)
-    assert done.code == 0
-    captured = capfd.readouterr()
-    assert 'NOTE_OF_A' not in captured.out + captured.err
-    assert read_config(config).note == 'from the environment'
-    assert MMLogger.get_current_instance().level == level
-
-
-def test_a_log_names_what_is_written_next(
-    tmp_path: Path, data: Path, tools: Path, config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / 'out'
-    for split, log in (('val', 'train.log'), ('test', 'test.log')):
-        compare(tools, out, config, '--seeds', 0, split=split)
-        written = out / 'runs/a/seed0' / log
-        assert f'begun     a seed 0 (log: {written})' in capsys.readouterr().out
-        assert written.exists()
 
 
 def test_a_report_says_whose_runs_are_in_its_folder_too(

@@ -9,19 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers import stub_tools, tiny_detection
+from helpers import stub_tools
 from helpers.comparing import compare
 from mmfocalx.compare.plan import parse_args
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tiny_detection.write_dataset(tmp_path / 'data')
-
-
-@pytest.fixture
-def tools(tmp_path: Path) -> Path:
-    return stub_tools.write_tools(tmp_path / 'tools')
 
 
 def a_config(tmp_path: Path, data: Path, name: str, more: str = '', **settings) -> Path:

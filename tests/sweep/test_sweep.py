@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import optuna
@@ -66,14 +68,23 @@ def test_values_best_config_and_page(sweep: Sweep, capsys: pytest.CaptureFixture
     assert any(command in line for line in log)
     for index, value in enumerate(values):
         training = sweep.folder(index) / 'train.log'
-        begun = log.index(f'begun  trial {index} (log: {training})')
+        begun = f'begun  trial {index} (log: {training})'
+        assert log.count(begun) == 1
         assert training.exists()
         ended = f'done   trial {index} (step {steps[index]:.4g}): mAP {100 * value:.1f} %'
-        assert log.index(ended) > begun
+        assert log.index(ended) > log.index(begun)
     head = (sweep.out / 'best.py').read_text().splitlines()[0]
     assert head.startswith(f'# mAP {100 * values[best]:.2f} % on val, seed 0: trial ')
     assert 'Missing' not in page
     assert 'src="http' not in swept.page
+
+
+def test_a_log_has_each_line_when_it_is_there(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(io.BytesIO()))
+    sweep.run(*STEP, '--trials', 1)
+    assert sys.stdout.line_buffering
 
 
 def test_a_finished_sweep_trains_nothing_and_goes_on_to_more(sweep: Sweep) -> None:
