@@ -105,7 +105,6 @@ def drawn(run: Evaluation, image_id: int, path: Path) -> str:
         scale = _SIDE / max(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         canvas = image.convert('RGB').resize(size, Image.Resampling.BICUBIC)
-    pen = ImageDraw.Draw(canvas)
     found = run.detections[run.detections[:, 0] == image_id]
     truth = ground_truth(run.result['annotations']).coco
     names = {category['id']: category['name'] for category in truth.dataset['categories']}
@@ -124,11 +123,11 @@ def drawn(run: Evaluation, image_id: int, path: Path) -> str:
             taken.add(target)
         if can_be_drawn(row[1:5]):
             colour, word = (WRONG, 'wrong ') if target is None else (RIGHT, '')
-            _box(pen, row[1:5] * scale, colour, f'{word}{_short(name)} {row[5]:.2f}')
+            _box(canvas, row[1:5] * scale, colour, f'{word}{_short(name)} {row[5]:.2f}')
     for index, annotation in enumerate(objects):
         if index not in taken and not annotation.get('iscrowd'):
             box = np.array(annotation['bbox']) * scale
-            _box(pen, box, MISSED, f'missed {_short(names[annotation["category_id"]])}')
+            _box(canvas, box, MISSED, f'missed {_short(names[annotation["category_id"]])}')
     buffer = io.BytesIO()
     canvas.save(buffer, 'JPEG', quality=78, optimize=True)
     return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()
@@ -148,11 +147,13 @@ def _match(row: NDArray[np.float64], objects: list[dict[str, Any]], taken: set[i
     return best if best is not None and overlaps[best] >= _STRICT else None
 
 
-def _box(pen: ImageDraw.ImageDraw, box: NDArray[np.float64], colour: str, text: str) -> None:
+def _box(canvas: Image.Image, box: NDArray[np.float64], colour: str, text: str) -> None:
     x, y, width, height = (float(value) for value in box)
+    pen = ImageDraw.Draw(canvas)
     pen.rectangle((x, y, x + width, y + height), outline='black', width=4)
     pen.rectangle((x + 1, y + 1, x + width - 1, y + height - 1), outline=colour, width=2)
     font = ImageFont.load_default(size=13)
-    place = (x + 2, max(0.0, y - 15))
+    at_most = canvas.width - font.getlength(text) - 1
+    place = (max(0.0, min(x + 2, at_most)), max(0.0, y - 15))
     pen.rectangle(pen.textbbox(place, text, font=font), fill='black')
     pen.text(place, text, fill=colour, font=font)
