@@ -39,7 +39,7 @@ def read_config(path: Path) -> Config:
     """
     logger = MMLogger.get_current_instance()
     level = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(max(level, logging.WARNING))
     try:
         return Config.fromfile(str(path), import_custom_modules=False)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,24 +39,45 @@ def test_a_log_has_map_in_percent_as_the_report_has(
     assert f'done      a seed 0: mAP {measured:.1f} %' in capsys.readouterr().out.splitlines()
 
 
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    """What mmengine's logger lets through, whatever level other tests left it at."""
+    logger = MMLogger.get_current_instance()
+    before, stream = logger.level, io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield stream
+    logger.removeHandler(handler)
+    logger.setLevel(before)
+
+
 def test_configs_are_read_without_lines_on_environment_variables(
-    tmp_path: Path, tools: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tools: Path,
+    config: Path,
+    logged: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv('NOTE_OF_A', 'from the environment')
     config.write_text(config.read_text() + "\nnote = '{{$NOTE_OF_A:nothing}}'\n")
-    logger = MMLogger.get_current_instance()
-    level, stream = logger.level, io.StringIO()
-    handler = logging.StreamHandler(stream)
-    logger.addHandler(handler)
-    try:
-        assert compare(tools, tmp_path / 'out', config, '--seeds', 0).code == 0
-        assert read_config(config).note == 'from the environment'
-        assert stream.getvalue() == ''
-        assert logger.level == level
-        Config.fromfile(str(config))
-        assert 'NOTE_OF_A' in stream.getvalue()  # so it would have been seen
-    finally:
-        logger.removeHandler(handler)
+    assert compare(tools, tmp_path / 'out', config, '--seeds', 0).code == 0
+    assert read_config(config).note == 'from the environment'
+    assert logged.getvalue() == ''
+    assert MMLogger.get_current_instance().level == logging.INFO
+    Config.fromfile(str(config))
+    assert 'NOTE_OF_A' in logged.getvalue()  # so it would have been seen
+
+
+@pytest.mark.parametrize(('level', 'shown'), [(logging.INFO, True), (logging.ERROR, False)])
+def test_a_warning_of_a_config_is_shown_if_the_level_lets_it(
+    config: Path, logged: io.StringIO, level: int, shown: bool
+) -> None:
+    MMLogger.get_current_instance().setLevel(level)
+    warning = "__import__('mmengine').logging.print_log('old key', 'current', 30)\n"
+    config.write_text(warning + config.read_text())
+    read_config(config)
+    assert ('old key' in logged.getvalue()) == shown
 
 
 def test_a_log_names_what_is_written_next(
