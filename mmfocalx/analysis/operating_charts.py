@@ -14,7 +14,7 @@ from mmfocalx.analysis.calibration import Calibration
 from mmfocalx.analysis.operating_point import Study
 from mmfocalx.evaluation.matching import ClassMatches
 from mmfocalx.plotting import AXIS_GREY, COLOURS, line_styles, log_scale, wrapped
-from mmfocalx.reporting.charts import Chart, draw, line, rows
+from mmfocalx.reporting.charts import Chart, draw, line, rows, score_limit
 
 BINS, FEWEST = 10, 10
 MOST_CLASSES = 24
@@ -57,6 +57,7 @@ def thresholds_chart(study: Study) -> str:
         :MOST_CLASSES
     ]
     styles = line_styles(2)
+    limit = score_limit(pooled(study.matches)[0])
 
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
@@ -65,7 +66,7 @@ def thresholds_chart(study: Study) -> str:
                 if point:
                     style.mark(axes, [point.threshold], [row + y])
         rows(axes, [wrapped(f'{one.name} ({one.objects})', 30) for one in shown])
-        axes.set(xlim=(-0.02, 1.02), xlabel='score')
+        axes.set(xlim=(-0.02 * limit, 1.02 * limit), xlabel='score')
 
     return draw(plot, 0.7 + 0.3 * len(shown))
 
@@ -89,7 +90,7 @@ def over_threshold_chart(study: Study) -> str:
         for k, (style, value) in enumerate(zip(line_styles(3), values, strict=True)):
             spacing = max(1, len(kept) // 8)
             line(axes, scores[last], value, style, spacing, k * spacing // 3)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel='threshold of the score')
+        axes.set(xlim=(0, score_limit(scores)), ylim=(0, 1.02), xlabel='threshold of the score')
 
     return draw(plot, 3.1)
 
@@ -120,6 +121,7 @@ def reliability_chart(study: Study) -> str:
 def curves_chart(study: Study) -> str:
     """The curve of each class."""
     calibration = calibration_of(study)
+    limit = score_limit(pooled(study.matches)[0])
 
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
@@ -130,7 +132,7 @@ def curves_chart(study: Study) -> str:
             axes.plot(x, y, color=COLOURS[k % len(COLOURS)], linewidth=1, alpha=0.8, label=name)
         if len(calibration.calibrator.classes) <= len(COLOURS):
             axes.legend(loc='upper left', frameon=False)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel='score', ylabel='calibrated score')
+        axes.set(xlim=(0, limit), ylim=(0, 1.02), xlabel='score', ylabel='calibrated score')
 
     return draw(plot, 3.1)
 

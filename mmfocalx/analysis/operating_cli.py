@@ -16,7 +16,7 @@ from mmfocalx.analysis.operating_point import WORTH, Settings, Study, study
 from mmfocalx.files import write_json, write_text
 from mmfocalx.reporting.gaps import Gaps
 from mmfocalx.reporting.page import rendered
-from mmfocalx.reporting.wording import number, table
+from mmfocalx.reporting.wording import number, score, table
 
 DESCRIPTION = """From which score on to keep the detections of a file, and what a score is worth.
 
@@ -141,7 +141,7 @@ def html_page(found: Study, command: str, gaps: Gaps) -> str:
         'mmfocalx.analysis',
         'operating_point.html.j2',
         gaps,
-        dict(number=number),
+        dict(number=number, score=score),
         study=found,
         calibration=calibration,
         images=len(next(iter(found.matches.values())).truths),
@@ -161,10 +161,14 @@ def given_rows(found: Study) -> list[list[str]]:
     for name, row in found.given.items():
         cells = []
         for kept in row.values():
-            numbers = (kept.threshold, kept.precision, kept.recall) if kept else (math.nan,) * 3
-            cells += [number(value, 3) for value in numbers]
+            point = (kept.threshold, kept.precision, kept.recall) if kept else (math.nan,) * 3
+            cells += _cells(*point)
         lines.append([name, *cells])
     return lines
+
+
+def _cells(threshold: float, *shares: float) -> list[str]:
+    return [score(threshold), *(number(share, 3) for share in shares)]
 
 
 def as_text(found: Study) -> str:
@@ -173,7 +177,7 @@ def as_text(found: Study) -> str:
     for one in [*found.classes, found.overall]:
         cells = [one.reason] + [''] * 7
         if one.f_beta and one.lrp:
-            cells = [number(value, 3) for point in (one.f_beta, one.lrp) for value in point]
+            cells = [*_cells(*one.f_beta), *_cells(*one.lrp)]
         rows.append([one.name, str(one.objects), *cells])
     head = ['class', 'objects', 'F-beta threshold', 'F-beta', 'precision', 'recall',
             'LRP threshold', 'LRP error', 'precision', 'recall']  # fmt: skip

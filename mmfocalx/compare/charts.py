@@ -13,7 +13,7 @@ from mmfocalx.compare.comparison import Group
 from mmfocalx.compare.evaluation import TIDE_ERRORS
 from mmfocalx.compare.intervals import IOU_THRESHOLDS
 from mmfocalx.plotting import AXIS_GREY, GREY, log_scale, wrapped
-from mmfocalx.reporting.charts import Chart, draw, line, rows
+from mmfocalx.reporting.charts import Chart, draw, line, rows, score_limit
 
 _LABEL_WIDTH = 30
 
@@ -68,7 +68,8 @@ def charts_of(group: Group) -> Iterator[Chart]:
     )
     yield Chart(
         'Score and IoU',
-        'Matched detections (IoU 0.5 or more); darker: more of them (square-root scale).',
+        'Matched detections (IoU 0.5 or more); darker: more of them (square-root scale). A panel '
+        'of low scores alone has an axis of its own.',
         density_chart,
     )
     yield Chart(
@@ -242,19 +243,21 @@ def density_chart(group: Group) -> str:
     lines = -(-len(variants) // columns)
     width = {1: 60, 2: 30}.get(columns, 18)
     titles = [wrapped(variant.label, width) for variant in variants]
+    limits = [score_limit(pooled(variant)[0]) for variant in variants]
+    shared = len({*limits}) == 1
 
     def plot(figure: Figure) -> None:
-        panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        panels = figure.subplots(lines, columns, sharex=shared, sharey=True, squeeze=False)
         for k, axes in enumerate(panels.flat):
             axes.set_visible(k < len(variants))
-            axes.tick_params(labelbottom=k + columns >= len(variants))
-        for axes, variant, title in zip(panels.flat, variants, titles, strict=False):
+            axes.tick_params(labelbottom=k + columns >= len(variants) or not shared)
+        for axes, variant, title, limit in zip(panels.flat, variants, titles, limits, strict=False):
             scores, ious = pooled(variant)
             counts = np.histogram2d(
-                scores[ious > 0], ious[ious > 0], bins=[25, 20], range=[[0, 1], [0.5, 1]]
+                scores[ious > 0], ious[ious > 0], bins=[25, 20], range=[[0, limit], [0.5, 1]]
             )[0]
             axes.imshow(
-                np.sqrt(counts.T), extent=(0, 1, 0.5, 1), origin='lower', aspect='auto',
+                np.sqrt(counts.T), extent=(0, limit, 0.5, 1), origin='lower', aspect='auto',
                 cmap='Blues', interpolation='nearest',
             )  # fmt: skip
             spearman = variant.quality['spearman'].mean

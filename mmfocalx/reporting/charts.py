@@ -51,6 +51,12 @@ def line(
     style.mark(axes, x[first::spacing], y[first::spacing])
 
 
+def score_limit(scores: ArrayLike) -> float:
+    """Right end of an axis of scores: 1, or little more than the highest where all are low."""
+    highest = float(np.max(scores, initial=0.0))
+    return 1.05 * highest if 0 < highest < 0.5 else 1.0
+
+
 def rows(axes: Axes, labels: list[str]) -> None:
     """Name the rows of a chart, the first on top."""
     axes.set_yticks(range(len(labels)), labels, fontsize=8)

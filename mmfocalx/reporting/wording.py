@@ -34,6 +34,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f'{number(100 * share, digits)} %'
 
 
+def score(value: float) -> str:
+    """A score to four digits that count, for some losses keep all scores near 0.01; '–' for NaN."""
+    return f'{value:#.4g}' if math.isfinite(value) else '–'
+
+
 def duration(seconds: float) -> str:
     """Minutes and seconds, '–' for NaN."""
     if not math.isfinite(seconds):

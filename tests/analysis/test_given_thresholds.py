@@ -81,7 +81,7 @@ def test_on_the_same_split_they_give_what_they_promised(
     assert f'What the thresholds of <code>{file}</code>' in page
     bird = chosen['classes']['bird']['lrp']
     cells = [
-        f'<b>{bird["threshold"]:.3f}</b>',
+        f'<b>{bird["threshold"]:#.4g}</b>',
         *(f'{100 * bird[k]:.1f}' for k in ('precision', 'recall')),
     ]
     shown = re.search(r'At the given thresholds.*?<th>bird</th>(.*?)</tr>', page, re.DOTALL)
