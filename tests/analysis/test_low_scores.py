@@ -98,7 +98,7 @@ def test_a_panel_of_low_scores_has_an_axis_of_its_own(
     drawn: list[Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = {'focal': np.array([0.1, 0.8, 0.9]), 'rank': np.array([0.009, 0.01, 0.02])}
-    ious = np.array([0.6, 0.7, 0.9])
+    ious = np.full(3, 0.7)
 
     def density_limits(*names: str) -> list[float]:
         variants = [
@@ -109,13 +109,19 @@ def test_a_panel_of_low_scores_has_an_axis_of_its_own(
         panels = drawn[-1].axes
         filled = [int((np.asarray(axes.images[0].get_array()) > 0).sum()) for axes in panels]
         assert filled == [3] * len(names)
-        assert all(axes.xaxis.get_tick_params()['labelbottom'] for axes in panels)
-        return [axes.get_xlim()[1] for axes in panels]
+        labelled = [axes.xaxis.get_tick_params()['labelbottom'] for axes in panels]
+        below = len(panels) - 3 if len({*names}) == 1 else 0
+        assert labelled == [k >= below for k in range(len(panels))]
+        limits = [axes.get_xlim()[1] for axes in panels]
+        assert limits == [axes.images[0].get_extent()[1] for axes in panels]
+        return limits
 
     monkeypatch.setattr(comparison_charts, 'pooled', lambda one: (scores[one.label], ious))
     assert density_limits('focal', 'rank') == pytest.approx([1, 0.021])
     assert density_limits('rank', 'focal') == pytest.approx([0.021, 1])
     assert density_limits('focal') == [1]
+    assert density_limits(*['focal'] * 6) == [1] * 6
+    assert density_limits(*['focal'] * 5, 'rank') == pytest.approx([1] * 5 + [0.021])
 
 
 @pytest.mark.parametrize(
