@@ -1,7 +1,6 @@
 _base_ = 'fcos_r18-w16_fpn_focal_12e_bccd.py'
 model = dict(
     bbox_head=dict(
-        centerness=False,
         quality='iou',
         box_balance='self',
         loss_cls=dict(_delete_=True, type='RankSortLossX', use_sigmoid=True),

@@ -66,6 +66,7 @@ WITH_MASKS = ('solo', 'condinst')
 # Rank & Sort gains two points or more from it here; the others drop it, as its paper's ATSS does.
 WITH_CENTERNESS = (
     'fcos/fcos_r18-w16_fpn_rank-sort_12e_digit-scenes.py',
+    'fcos/fcos_r18-w16_fpn_rank-sort_12e_bccd.py',
     'fcos/fcos_efficientnet-lite0_fpn_rank-sort_12e_bccd.py',
 )
 TASK_ALIGNED = ('tood', 'rtmdet')  # mmdet's own heads hand over the quality
