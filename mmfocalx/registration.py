@@ -38,6 +38,7 @@ BUILT_ON_MMDET = (
     Registered('mmfocalx.datasets.coco', 'DATASETS', ('CheckedCocoDataset',)),
     Registered('mmfocalx.engine.non_finite', 'HOOKS', ('NonFiniteGuardHook',)),
     Registered('mmfocalx.engine.num_classes', 'HOOKS', ('NumClassesHook',)),
+    Registered('mmfocalx.engine.warmup', 'HOOKS', ('WarmupHook',)),
 )
 BUILT_ON_HOTCOCO = (Registered('mmfocalx.evaluation', 'METRICS', ('ScoreQualityMetric',)),)
 

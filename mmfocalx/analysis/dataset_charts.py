@@ -33,9 +33,13 @@ def charts_of(study: DatasetStudy) -> Iterator[Chart]:
             f'scalar alpha.{which}',
             alpha_chart,
         )
-        strides = ' Dashed: the strides of the levels.' if study.targets else ''
+        dashed = ''
+        if study.anchors:
+            dashed = ' Dashed: the smallest and the largest anchor.'
+        elif study.targets:
+            dashed = ' Dashed: the strides of the levels.'
         yield Chart(
-            'Sizes of boxes', f'Square root of the area, {study.scale}.{strides}', sizes_chart
+            'Sizes of boxes', f'Square root of the area, {study.scale}.{dashed}', sizes_chart
         )
     if study.targets:
         yield Chart(
@@ -78,17 +82,19 @@ def alpha_chart(study: DatasetStudy) -> str:
 
 
 def sizes_chart(study: DatasetStudy) -> str:
-    """How large boxes are, beside the strides of the levels."""
+    """How large boxes are, beside the anchors, or the strides of the levels."""
     sizes = study.targets.sizes if study.targets else study.sizes
     sizes = sizes[sizes > 0]
+    levels = study.targets.levels if study.targets else ()
+    guides = study.anchors or [level.stride for level in levels]
 
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
         low, high = np.log2(sizes.min()), np.log2(sizes.max())
         edges = 2.0 ** np.arange(np.floor(low), max(np.ceil(high), np.floor(low) + 1) + 0.1, 0.25)
         axes.hist(sizes, bins=edges.tolist(), color=COLOURS[0])
-        for level in study.targets.levels if study.targets else ():
-            axes.axvline(level.stride, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        for guide in guides:
+            axes.axvline(guide, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         axes.set(xlabel=f'side in pixels {study.scale}', ylabel='objects')
         log_scale(axes, 'x')
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,9 +111,21 @@ def read(file: Path, class_names: Collection[str], settings: Mapping[str, Any]) 
     return content
 
 
-def notes(content: Any, matches: Mapping[str, ClassMatches]) -> list[str]:
-    """What a reader of :func:`judged` has to know, in sentences."""
+def notes(content: Any, detections: Path, matches: Mapping[str, ClassMatches]) -> list[str]:
+    """What a reader of :func:`judged` has to know, in sentences.
+
+    Args:
+        content: As :func:`read` gives it.
+        detections: What is judged.
+        matches: Of each class name.
+    """
     sentences = []
+    chosen_on, judged_on = _run_of(Path(content.get('detections', ''))), _run_of(detections)
+    if chosen_on and judged_on and chosen_on != judged_on:
+        sentences.append(
+            f'The given thresholds were chosen on detections of {chosen_on}, these are of '
+            f'{judged_on}: thresholds belong to one checkpoint.'
+        )
     if missed := [
         name
         for name, one in matches.items()
@@ -128,6 +141,12 @@ def notes(content: Any, matches: Mapping[str, ClassMatches]) -> list[str]:
             'annotations do not have.'
         )
     return sentences
+
+
+def _run_of(detections: Path) -> Path | None:
+    """The config and the seed of detections that ``compare.py`` has written."""
+    *_, config, seed, _, _ = ('',) * 4 + detections.absolute().parts
+    return Path(config, seed) if re.fullmatch(r'seed\d+', seed) else None
 
 
 def judged(content: Any, matches: Mapping[str, ClassMatches]) -> Rows:

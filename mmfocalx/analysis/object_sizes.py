@@ -119,6 +119,7 @@ def notes_on_anchors(rows: Sequence[ClassSizes], anchors: AnchorRange | None) ->
     if anchors is None:
         return []
     notes = []
+    medians = {one.name: one.percentiles[PERCENTILES.index(50)] for one in rows}
     for shares, comparison, side, advice in (
         ({one.name: one.below for one in rows}, 'smaller than the smallest', anchors.smallest,
          'Smaller anchors or a larger scale of training'),
@@ -127,11 +128,22 @@ def notes_on_anchors(rows: Sequence[ClassSizes], anchors: AnchorRange | None) ->
     ):  # fmt: skip
         most = [f'{name} ({100 * share:.0f} %)' for name, share in shares.items() if share > 0.5]
         if most:
+            middles = [medians[name] for name, share in shares.items() if share > 0.5]
+            factor = _beyond(side, min(middles) if side > min(middles) else max(middles))
             notes.append(
                 f'Most objects of {listed(most)} are {comparison} anchor, {side:.0f} pixels at the '
-                f'scale of training (square root of the area). {advice} would match them better.'
+                f'scale of training (square root of the area). {advice} would match them better'
+                f'{factor and f": at {factor} times the scale no more than half of a class are"}.'
             )
     return notes
+
+
+def _beyond(side: float, median: float) -> str:
+    """The factor that brings a median to a side, rounded away from 1; '' where none does."""
+    if not median:
+        return ''
+    factor = side / median
+    return f'{math.ceil(10 * factor) / 10 if factor > 1 else math.floor(100 * factor) / 100:g}'
 
 
 def coco_size_shares(sizes: NDArray[np.float64]) -> dict[str, float]:

@@ -168,7 +168,7 @@ def given_rows(found: Study) -> list[list[str]]:
 
 
 def _cells(threshold: float, *shares: float) -> list[str]:
-    return [score(threshold), *(number(share, 3) for share in shares)]
+    return [score(threshold), *(number(100 * share) for share in shares)]
 
 
 def as_text(found: Study) -> str:
@@ -177,23 +177,29 @@ def as_text(found: Study) -> str:
     for one in [*found.classes, found.overall]:
         cells = [one.reason] + [''] * 7
         if one.f_beta and one.lrp:
-            cells = [*_cells(*one.f_beta), *_cells(*one.lrp)]
+            cells = []
+            for threshold, value, *shares in (one.f_beta, one.lrp):
+                first, *rest = _cells(threshold, *shares)
+                cells += [first, number(value, 3), *rest]
         rows.append([one.name, str(one.objects), *cells])
     head = ['class', 'objects', 'F-beta threshold', 'F-beta', 'precision', 'recall',
             'LRP threshold', 'LRP error', 'precision', 'recall']  # fmt: skip
     chosen = table(head, rows)
-    parts = [chosen]
+    parts = ['Precision and recall are in percent.', chosen]
     if found.given:
         given = table(GIVEN_HEAD, given_rows(found))
-        parts = [f'At the given thresholds, {found.thresholds}:', given]
+        parts[1:] = [f'At the given thresholds, {found.thresholds}:', given]
     if found.calibration:
-        before, after = found.calibration.before, found.calibration.after
-        parts.append(
+        calibration = found.calibration
+        before, after = calibration.before, calibration.after
+        parts += [
+            f'Calibration errors in percent; curves are fitted on {calibration.fitted_on} images '
+            f'and judged on the other {calibration.judged_on}:',
             table(
-                [f'{found.calibration.judged_on} images', 'before', 'after'],
-                ([key, number(before[key], 4), number(after[key], 4)] for key in WORTH),
-            )
-        )
+                ['error', 'before', 'after'],
+                ([key, number(100 * before[key]), number(100 * after[key])] for key in WORTH),
+            ),
+        ]
     if found.given:
         parts += [f'{COMPARISON}:', chosen]
     parts += [f'Note: {note}' for note in found.notes]

@@ -24,6 +24,8 @@ from mmfocalx.evaluation.detection_files import (
 from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match
 from mmfocalx.reporting.wording import listed
 
+FEW_OBJECTS = 100
+"""Below so many, recall is known to no more than ten points."""
 WORTH = ('D-ECE', 'LaECE0')
 """The numbers that calibration is judged by."""
 
@@ -188,6 +190,7 @@ def study(
     notes = [f'{annotations}: {oddity}.' for oddity in contents(annotations).oddities]
     if not given:
         notes += _notes_on_classes(classes)
+    notes += _note_on_few_objects(classes)
     if outside := outside_their_images(rows, truth):
         notes.append(
             f'{outside} of {len(found)} detections lie outside their image: they may be of another '
@@ -201,7 +204,7 @@ def study(
             "detector's max_per_img may cut others."
         )
     if given:
-        notes += given_thresholds.notes(given, matches)
+        notes += given_thresholds.notes(given, detections, matches)
     calibration = None
     if len(image_ids) < 2:
         notes.append(
@@ -264,6 +267,18 @@ def _notes_on_classes(classes: Sequence[ClassPoints]) -> list[str]:
         names = [one.name for one in classes if one.reason == reason]
         notes.append(f'No threshold for {listed(names)}: {reason}.')
     return notes
+
+
+def _note_on_few_objects(classes: Sequence[ClassPoints]) -> list[str]:
+    """By how much recall varies where there are few objects: at most, at a recall of one half."""
+    few = {one.name: one.objects for one in classes if 0 < one.objects < FEW_OBJECTS}
+    if not few:
+        return []
+    points = [f'{98 / math.sqrt(n):.0f} for {name} ({n} objects)' for name, n in few.items()]
+    return [
+        'Few objects leave recall uncertain, by at most so many points at 95 %: '
+        f'{listed(points)}. Precision is no more certain.'
+    ]
 
 
 def _notes_on_calibration(matches: Mapping[str, ClassMatches], chosen: Any) -> list[str]:

@@ -74,7 +74,8 @@ def charts_of(group: Group) -> Iterator[Chart]:
     )
     yield Chart(
         'Types of error',
-        'AP50 that would be won if errors of this type alone were repaired (TIDE).',
+        'AP50 that would be won if errors of this type alone were repaired (TIDE). Objects that '
+        'are missed count for nothing in a class of which no object is found.',
         tide_chart,
     )
 

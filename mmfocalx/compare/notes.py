@@ -130,6 +130,10 @@ def _on_group(group: Group) -> Iterator[str]:
             never_found.append(name)
     if never_found:
         yield never_found_by(f'No seed of any {group.detector} config found', never_found)
+    for variant in finished:
+        own = [name for name in variant.never_found if name not in never_found]
+        if own:
+            yield never_found_by(f'No seed of {variant.name} found', own)
 
 
 def _on_folder(plan: Sequence[Run]) -> Iterator[str]:

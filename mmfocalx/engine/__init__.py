@@ -16,6 +16,7 @@ from mmfocalx.engine.checkpoint import (  # noqa: E402
 )
 from mmfocalx.engine.loss_signals import LossSignalsHook  # noqa: E402
 from mmfocalx.engine.num_classes import NumClassesHook  # noqa: E402
+from mmfocalx.engine.warmup import WarmupHook  # noqa: E402
 
 allow_mmengine_types()
 
@@ -24,6 +25,7 @@ __all__ = [
     'NumClassesHook',
     'TornCheckpointError',
     'UntrustedCheckpointError',
+    'WarmupHook',
     'allow_mmengine_types',
     'is_whole',
     'newest_whole_checkpoint',

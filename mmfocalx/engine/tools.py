@@ -22,6 +22,9 @@ from mmengine.runner import Runner, runner
 from mmfocalx import compat
 from mmfocalx.engine import checkpoint
 from mmfocalx.engine.num_classes import NumClassesHook
+from mmfocalx.engine.warmup import WarmupHook
+
+CHECKS = NumClassesHook, WarmupHook
 
 
 class LastingBackend(LocalBackend):
@@ -62,7 +65,7 @@ def run(tool: str) -> None:
     Checkpoints load restricted to safe types unless the flag is given, are written atomically, and
     ``--resume`` without a path takes the newest one that is whole. Ranks launched on a machine
     without an accelerator communicate through gloo. Every config gets
-    :class:`~mmfocalx.engine.NumClassesHook`.
+    :class:`~mmfocalx.engine.NumClassesHook` and :class:`~mmfocalx.engine.WarmupHook`.
 
     Args:
         tool: File name below mmdet's ``tools``, such as ``'train.py'``.
@@ -82,7 +85,7 @@ def run(tool: str) -> None:
     torch.load = load  # type: ignore[assignment]
     runner.find_latest_checkpoint = checkpoint.newest_whole_checkpoint
     register_backend('local', LastingBackend, force=True, prefixes='')
-    _check_num_classes()
+    _add_checks()
     finished = threading.Event()
     if get_device() == 'cpu' and 'RANK' in os.environ:
         atexit.register(_end_process, finished)
@@ -118,14 +121,15 @@ def _shipped(tool: str) -> Path:
     return script
 
 
-def _check_num_classes() -> None:
-    """Add the hook to those of every runner."""
+def _add_checks() -> None:
+    """Add the hooks that look at a config to those of every runner."""
     register_hooks = Runner.register_hooks
 
     def register_hooks_and_check(self: Any, *args: Any, **kwargs: Any) -> None:
         register_hooks(self, *args, **kwargs)
-        if not any(isinstance(hook, NumClassesHook) for hook in self.hooks):
-            self.register_hook(NumClassesHook())
+        for check in CHECKS:
+            if not any(isinstance(hook, check) for hook in self.hooks):
+                self.register_hook(check())
 
     Runner.register_hooks = register_hooks_and_check
 

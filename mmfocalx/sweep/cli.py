@@ -18,6 +18,7 @@ from mmfocalx.compare.identity import testing_identity
 from mmfocalx.compare.plan import trouble
 from mmfocalx.compare.resolved_config import read_config, training_length
 from mmfocalx.reporting.console import write_line_by_line
+from mmfocalx.reporting.wording import listed
 from mmfocalx.sweep.arguments import parse_args
 from mmfocalx.sweep.findings import Findings
 from mmfocalx.sweep.parameters import parse
@@ -166,7 +167,10 @@ def summary(findings: Findings) -> str:
     plan, best = findings.plan, findings.best
     lines = []
     if best is not None:
-        gain = f', {100 * findings.gain:+.1f} points' if findings.default else ''
+        gain = ''
+        if findings.default:
+            gain = f', {100 * findings.gain:+.1f} points over the config as it is, with seed '
+            gain += listed([*map(str, plan.seeds)])
         lines.append(
             f'Best: trial {best.index}, {plan.metric} {reached(best, 2)}{gain} ({setting(best)})'
         )

@@ -13,7 +13,7 @@ pytest.importorskip('matplotlib')
 
 from helpers.coco_by_hand import counts_at
 from helpers.score_quality_by_hand import scene
-from mmfocalx.analysis.given_thresholds import ONE, OWN, read
+from mmfocalx.analysis.given_thresholds import ONE, OWN, notes, read
 from mmfocalx.analysis.operating_cli import main
 
 CATEGORIES = {'bird': 5, 'cat': 2}
@@ -204,3 +204,34 @@ def test_thresholds_that_do_not_belong_are_refused(
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r'--thresholds: no file .*none\.json'):
         run(tmp_path / 'test', 1, '--thresholds', tmp_path / 'none.json')
+
+
+def judged_notes(chosen: str, judged: str) -> list[str]:
+    classes = {'classes': {}, 'detections': chosen}
+    return notes(classes, Path(judged), {})
+
+
+RUN = 'out/runs/focal/seed1'
+
+
+@pytest.mark.parametrize(
+    ('judged', 'named'),
+    [
+        (f'{RUN}/test/predictions.bbox.json', ''),
+        (f'/elsewhere/{RUN}/test/predictions.bbox.json', ''),
+        ('out/runs/focal/seed2/test/predictions.bbox.json', 'focal/seed2'),
+        ('out/runs/focal/seed12/test/predictions.bbox.json', 'focal/seed12'),
+        ('out/runs/rank/seed1/test/predictions.bbox.json', 'rank/seed1'),
+        ('predictions.bbox.json', ''),
+        ('somewhere/else/test/predictions.bbox.json', ''),
+    ],
+)
+def test_thresholds_of_another_checkpoint_are_named(judged: str, named: str) -> None:
+    found = judged_notes(f'{RUN}/val/predictions.bbox.json', judged)
+    expected = (
+        f'The given thresholds were chosen on detections of focal/seed1, these are of {named}: '
+        'thresholds belong to one checkpoint.'
+    )
+    assert found == ([expected] if named else [])
+    assert judged_notes('predictions.bbox.json', judged) == []
+    assert notes({'classes': {}}, Path(judged), {}) == []

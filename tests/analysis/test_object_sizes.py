@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from helpers.digit_annotations import CONFIGS, COUNTS, DIGITS, FCOS, RETINA
+from mmfocalx.analysis import dataset_charts
+from mmfocalx.analysis.dataset import Wanted, study_dataset
 from mmfocalx.analysis.dataset_cli import main
+from mmfocalx.analysis.object_sizes import _beyond
 
 ATSS = CONFIGS / 'atss/atss_r18-w16_fpn_focal_12e_digit-scenes.py'
 SMALLEST, LARGEST = 3 * 8, 3 * 2**0.5 * 32
@@ -82,7 +88,54 @@ def test_sizes_of_a_class_are_those_at_the_scale_of_training(
         words = 'larger than the largest anchor, 136'
     assert f'{words} pixels at the scale of training' in note
     assert all(one in note for one in expected[:5])
+    assert half_fit_at_the_factor(note, annotations, side / 192)
     assert not [name for name in DIGITS if f'{name} (' in note and f'{name} (' not in str(expected)]
+
+
+def half_fit_at_the_factor(note: str, annotations: Path, scale: float) -> bool:
+    """Whether half of each class fit at the factor that a note names, and not much before it."""
+    factor = float(re.search(r': at ([\d.]+) times the scale no more than half', note)[1])
+    larger = factor > 1
+
+    def fit(times: float) -> bool:
+        return all(
+            sum(s < SMALLEST if larger else s > LARGEST for s in sizes) <= len(sizes) / 2
+            for sizes in sizes_by_hand(annotations, scale * times)
+        )
+
+    return fit(factor) and not fit(factor - 0.11 if larger else factor + 0.011)
+
+
+@pytest.mark.parametrize(
+    ('side', 'median', 'said'),
+    [(24, 16, '1.5'), (24, 23.9, '1.1'), (24, 0, ''), (136, 200, '0.68'), (136, 136.1, '0.99')],
+)
+def test_a_factor_is_rounded_away_from_1(side: float, median: float, said: str) -> None:
+    assert _beyond(side, median) == said
+
+
+def test_guide_lines_are_those_that_the_head_matches_by(
+    annotations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+
+    def draw(plot: Any, _: float) -> None:
+        figures.append(Figure())
+        plot(figures[-1])
+
+    monkeypatch.setattr(dataset_charts, 'draw', draw)
+    for base, lines, caption in (
+        (RETINA, [SMALLEST, LARGEST], 'the smallest and the largest anchor'),
+        (FCOS, [8, 16, 32], 'the strides of the levels'),
+    ):
+        study = study_dataset(annotations, scaled(tmp_path, base, 96), Wanted())
+        dataset_charts.sizes_chart(study)
+        drawn_at = [line.get_xdata()[0] for line in figures[-1].axes[0].lines]
+        assert drawn_at[: len(lines)] == pytest.approx(lines)
+        (about,) = [
+            one.explanation for one in dataset_charts.charts_of(study) if 'Sizes' in one.title
+        ]
+        assert f'Dashed: {caption}.' in about
 
 
 @pytest.mark.parametrize('base', [FCOS, ATSS])

@@ -220,6 +220,16 @@ def test_a_class_that_seeds_do_not_find(
     assert ('none found' in done.page) == ('seed 1' not in mood)
 
 
+def test_a_class_that_one_config_does_not_find(tmp_path: Path, data: Path, tools: Path) -> None:
+    for name, mood in (('a', 'misses class 1'), ('b', 'fine'), ('c', 'misses class 1 at seed 1')):
+        stub_tools.write_config(tmp_path / f'{name}.py', data, 0.4, mood, pause=0.01)
+    configs = [tmp_path / f'{name}.py' for name in 'abc']
+    done = compare(tools, tmp_path / 'out', *configs, '--seeds', 0, 1)
+    notes = [note for note in done.results['notes'] if 'found an object' in note]
+    assert notes == ['No seed of a found an object of the class disc: mAP counts it as 0.']
+    assert notes[0] in done.page
+
+
 def change(annotation: dict, **values) -> dict:
     return {**annotation, **values}
 
