@@ -9,6 +9,8 @@ from mmengine.hooks import Hook
 from mmengine.optim.scheduler import ConstantParamScheduler, LinearParamScheduler
 from mmengine.registry import HOOKS
 
+from mmfocalx.errors import wrong
+
 
 @HOOKS.register_module()
 class WarmupHook(Hook):
@@ -28,10 +30,12 @@ class WarmupHook(Hook):
             kind = f'{type(scheduler).__name__} of {name}'
             start, end = scheduler.begin, scheduler.end
             if end - start == 1:
-                raise ValueError(
-                    f'end of {kind} is {end}, one step after begin={start}: in MMEngine the value '
-                    f'then stays at {first:g} of the one that is set, in all of the training. '
-                    f'Write end={start + 2} or more, or remove it.'
+                wrong(
+                    f'end of {kind}',
+                    f'at least {start + 2}, two steps after its begin',
+                    end,
+                    hint=f'In MMEngine the value stays at {first:g} of the one that is set, in all '
+                    'of the training, after a schedule of one step.',
                 )
             steps = runner.max_epochs if scheduler.by_epoch else runner.max_iters
             if start < steps < end:

@@ -59,14 +59,17 @@ def test_what_never_rises_is_refused(kind: type, begin: int, end: int) -> None:
     if not stays:
         WarmupHook().before_train(made)
         return
-    says = f'^end of {kind.__name__} of param_scheduler is {end}, .*begin={begin}: .* stays at 0.01'
-    with pytest.raises(ValueError, match=f'{says} .* Write end={begin + 2} or more'):
+    says = (
+        f'^Expected argument `end of {kind.__name__} of param_scheduler` to be at least {begin + 2}, '
+        f'two steps after its begin, but got {end}. In MMEngine the value stays at 0.01 of'
+    )
+    with pytest.raises(ValueError, match=says):
         WarmupHook().before_train(made)
 
 
 def test_schedules_of_several_optimizers_and_of_a_momentum() -> None:
     both = {'generator': [], 'critic': [schedule(LinearMomentum, 0.1, end=1)]}
-    with pytest.raises(ValueError, match=r'LinearMomentum of param_scheduler\.critic is 1'):
+    with pytest.raises(ValueError, match=r'`end of LinearMomentum of param_scheduler\.critic`'):
         WarmupHook().before_train(runner(both))
 
 
@@ -118,6 +121,6 @@ def test_our_tool_says_it_before_it_trains(tmp_path: Path, end: int, code: int) 
     log = tmp_path / 'log'
     assert run_quickly(OURS, config, log=log) == code, log.read_text()
     text = log.read_text()
-    assert ('end of LinearLR of param_scheduler is 1' in text) == (end == 1)
+    assert ('`end of LinearLR of param_scheduler` to be at least 2' in text) == (end == 1)
     assert ('LinearLR of param_scheduler ends at iteration 9' in text) == (end == 9)
     assert ('Epoch(train)' in text) == (code == 0)
