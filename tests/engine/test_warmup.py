@@ -61,7 +61,8 @@ def test_what_never_rises_is_refused(kind: type, begin: int, end: int) -> None:
         return
     says = (
         f'^Expected argument `end of {kind.__name__} of param_scheduler` to be at least '
-        f'{begin + 2}, two steps after its begin, but got {end}. In MMEngine the value stays at 0.01 of'
+        f'{begin + 2}, two steps after its begin, but got {end}. In MMEngine '
+        'the value stays at 0.01 of'
     )
     with pytest.raises(ValueError, match=says):
         WarmupHook().before_train(made)
