@@ -120,16 +120,16 @@ def notes_on_anchors(rows: Sequence[ClassSizes], anchors: AnchorRange | None) ->
         return []
     notes = []
     medians = {one.name: one.percentiles[PERCENTILES.index(50)] for one in rows}
-    for shares, comparison, side, advice in (
+    for shares, comparison, side, hardest, advice in (
         ({one.name: one.below for one in rows}, 'smaller than the smallest', anchors.smallest,
-         'Smaller anchors or a larger scale of training'),
+         min, 'Smaller anchors or a larger scale of training'),
         ({one.name: one.above for one in rows}, 'larger than the largest', anchors.largest,
-         'Larger anchors or a smaller scale of training'),
+         max, 'Larger anchors or a smaller scale of training'),
     ):  # fmt: skip
         most = [f'{name} ({100 * share:.0f} %)' for name, share in shares.items() if share > 0.5]
         if most:
-            middles = [medians[name] for name, share in shares.items() if share > 0.5]
-            factor = _beyond(side, min(middles) if side > min(middles) else max(middles))
+            middles = (medians[name] for name, share in shares.items() if share > 0.5)
+            factor = _beyond(side, hardest(middles))
             notes.append(
                 f'Most objects of {listed(most)} are {comparison} anchor, {side:.0f} pixels at the '
                 f'scale of training (square root of the area). {advice} would match them better'

@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 
 from mmfocalx.analysis import given_thresholds
-from mmfocalx.analysis.calibration import FEW, TARGETS, Calibration, calibrate, first_half
+from mmfocalx.analysis.calibration import TARGETS, Calibration, calibrate, first_half
 from mmfocalx.analysis.given_thresholds import Rows
+from mmfocalx.analysis.operating_notes import (
+    note_on_few_objects,
+    notes_on_calibration,
+    notes_on_classes,
+)
 from mmfocalx.analysis.thresholds import OperatingPoint, best_f_beta, best_lrp
 from mmfocalx.errors import check_choice, check_integer, check_number
 from mmfocalx.evaluation.annotations import contents, ground_truth
@@ -22,10 +27,7 @@ from mmfocalx.evaluation.detection_files import (
     read_detections,
 )
 from mmfocalx.evaluation.matching import ANY_OVERLAP, ClassMatches, match
-from mmfocalx.reporting.wording import listed
 
-FEW_OBJECTS = 100
-"""Below so many, recall is known to no more than ten points."""
 WORTH = ('D-ECE', 'LaECE0')
 """The numbers that calibration is judged by."""
 
@@ -189,8 +191,8 @@ def study(
     chosen = first_half(image_ids, settings.seed)
     notes = [f'{annotations}: {oddity}.' for oddity in contents(annotations).oddities]
     if not given:
-        notes += _notes_on_classes(classes)
-    notes += _note_on_few_objects(classes)
+        notes += notes_on_classes({one.name: one.reason for one in classes})
+    notes += note_on_few_objects({one.name: one.objects for one in classes})
     if outside := outside_their_images(rows, truth):
         notes.append(
             f'{outside} of {len(found)} detections lie outside their image: they may be of another '
@@ -222,7 +224,7 @@ def study(
         calibration = calibrate(
             matches, class_ids, chosen, settings.target, settings.iou_threshold, about
         )
-        notes += _notes_on_calibration(matches, chosen)
+        notes += notes_on_calibration(matches, chosen)
     return Study(
         detections, annotations, settings, found, matches, classes,
         _overall(list(matches.values()), settings), calibration, thresholds,
@@ -259,44 +261,6 @@ def _overall(matches: Sequence[ClassMatches], settings: Settings) -> ClassPoints
     order = np.argsort(-scores, kind='stable')
     objects = sum(one.num_truths for one in matches)
     return _points('all classes', None, scores[order], ious[order], objects, settings)
-
-
-def _notes_on_classes(classes: Sequence[ClassPoints]) -> list[str]:
-    notes = []
-    for reason in dict.fromkeys(one.reason for one in classes if one.reason):
-        names = [one.name for one in classes if one.reason == reason]
-        notes.append(f'No threshold for {listed(names)}: {reason}.')
-    return notes
-
-
-def _note_on_few_objects(classes: Sequence[ClassPoints]) -> list[str]:
-    """By how much recall varies where there are few objects: at most, at a recall of one half."""
-    few = {one.name: one.objects for one in classes if 0 < one.objects < FEW_OBJECTS}
-    if not few:
-        return []
-    points = [f'{98 / math.sqrt(n):.0f} for {name} ({n} objects)' for name, n in few.items()]
-    return [
-        'Few objects leave recall uncertain, by at most so many points at 95 %: '
-        f'{listed(points)}. Precision is no more certain.'
-    ]
-
-
-def _notes_on_calibration(matches: Mapping[str, ClassMatches], chosen: Any) -> list[str]:
-    numbers = {name: found.of_images(chosen).at(0)[0] for name, found in matches.items()}
-    notes = []
-    for names, what in (
-        ([n for n, s in numbers.items() if not len(s)],
-         'keep their scores: they have no detection in the images that the calibration is fitted '
-         'on'),
-        ([n for n, s in numbers.items() if len(s) > 1 and np.ptp(s) == 0],
-         'have equal scores only, so that calibrated ones are equal too: no threshold tells their '
-         'detections apart'),
-        ([n for n, s in numbers.items() if 0 < len(s) < FEW],
-         f'have fewer than {FEW} detections to fit on: their curves are rough'),
-    ):  # fmt: skip
-        if names:
-            notes.append(f'Calibration: {listed(names)} {what}.')
-    return notes
 
 
 def _as_json(points: ClassPoints) -> dict[str, Any]:

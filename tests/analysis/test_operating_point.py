@@ -258,33 +258,6 @@ def test_boxes_outside_their_images_are_pointed_out(tmp_path: Path) -> None:
     assert any(f'3 of {len(found) + 3} detections lie outside' in note for note in got['notes'])
 
 
-@pytest.mark.parametrize(
-    ('counts', 'said'),
-    [
-        ({'bird': 25, 'cat': 4}, '20 for bird (25 objects) and 49 for cat (4 objects)'),
-        ({'bird': 99, 'cat': 100}, '10 for bird (99 objects).'),
-        ({'bird': 100, 'cat': 0}, ''),
-    ],
-)
-def test_few_objects_are_said_with_what_recall_is_worth(
-    tmp_path: Path, counts: dict[str, int], said: str
-) -> None:
-    truth = {
-        'images': [{'id': k, 'width': 50, 'height': 50, 'file_name': f'{k}.jpg'} for k in (1, 2)],
-        'categories': [{'id': 1, 'name': 'bird'}, {'id': 2, 'name': 'cat'}],
-        'annotations': [
-            {'id': n, 'image_id': 1 + n % 2, 'category_id': category, 'bbox': [1, 1, 9, 9],
-             'area': 81, 'iscrowd': 0}
-            for n, category in enumerate([1] * counts['bird'] + [2] * counts['cat'], 1)
-        ],
-    }  # fmt: skip
-    found = [{'image_id': 1, 'category_id': 1, 'bbox': [1, 1, 9, 9], 'score': 0.5}]
-    for name, content in (('found', found), ('truth', truth)):
-        (tmp_path / f'{name}.json').write_text(json.dumps(content))
-    notes = study(tmp_path / 'found.json', tmp_path / 'truth.json', Settings()).notes
-    assert [said in note for note in notes if 'Few objects' in note] == [True] * bool(said)
-
-
 def test_nothing_right_is_said(tmp_path: Path) -> None:
     truth, _ = scene(0)
     got = run(tmp_path, truth, [single(bbox=[99.0, 99.0, 0.5, 0.5])])
